@@ -1,1 +1,8 @@
-//! Under construction.
+//! Parity, end-to-end and conformance tests across the crates, in one binary.
+//!
+//! The suites that run the model are written once and run on every backend that is compiled in:
+//! Flex and ndarray always, wgpu and CUDA with the features of those names.
+
+mod backends;
+mod goldens;
+mod parity;

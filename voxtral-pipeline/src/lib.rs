@@ -1,1 +1,48 @@
-//! Under construction.
+//! Speech to text with Mistral's Voxtral models, for programs that embed it.
+//!
+//! A [`Voxtral`] is opened once on a Burn backend and shared; [`Voxtral::transcribe`] turns a
+//! clip into a [`Transcript`], and [`Voxtral::start`] gives the same work as an iterator of
+//! [`Step`]s.
+//!
+//! ```
+//! use burn_flex::Flex;
+//! use voxtral_pipeline::{TranscribeOptions, Voxtral};
+//!
+//! # fn main() -> Result<(), voxtral_pipeline::PipelineError> {
+//! let model = Voxtral::<Flex>::builder().demo()?; // or .open("mini")?
+//! let audio = model.read_audio("../samples/digits-en.wav")?;
+//! for step in model.start(&audio, &TranscribeOptions::default())? {
+//!     print!("{}", step?.text);
+//! }
+//! let transcript = model.transcribe(&audio, &TranscribeOptions::default())?;
+//! assert_eq!(transcript.text.split(' ').count(), 6);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The life of a sample
+//!
+//! file → [`Audio`] (decoded, mono, resampled) → log-mel windows → encoder → projector →
+//! embeddings in the place of the prompt's audio tokens → decoder → one token per step → text.
+
+mod cancel;
+#[cfg(feature = "demo")]
+mod demo;
+mod error;
+mod fusion;
+mod generate;
+mod model;
+mod sample;
+mod transcribe;
+
+pub use cancel::Cancel;
+#[cfg(feature = "demo")]
+pub use demo::demo;
+pub use error::PipelineError;
+pub use model::{Builder, Progress, Voxtral};
+pub use sample::{Choice, Sampler};
+pub use transcribe::{Finish, Step, Timings, Token, TranscribeOptions, Transcript, Transcription};
+
+pub use voxtral_audio::Audio;
+pub use voxtral_nn::{Backend, Precision};
+pub use voxtral_tokenizer::Language;

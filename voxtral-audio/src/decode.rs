@@ -1,0 +1,472 @@
+//! From a file of any known kind to mono samples, a packet at a time.
+//!
+//! Each packet of C channels is averaged to one: `mono[n] = Σ_c x_c[n] / C`. Integer samples of b
+//! bits are divided by 2^(b−1), as libsndfile does. Encoder delay and padding are removed where
+//! the container states them in a way that Symphonia reads (MP3 with a LAME header, Ogg Vorbis,
+//! Opus); MP4 edit lists are not read, so AAC keeps its priming of some 20 to 50 ms.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Cursor, Read, Seek};
+use std::path::Path;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use symphonia::core::audio::GenericAudioBufferRef;
+use symphonia::core::codecs::CodecParameters;
+use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
+use symphonia::core::codecs::registry::CodecRegistry;
+use symphonia::core::errors::Error as Symphonia;
+use symphonia::core::formats::probe::Hint;
+use symphonia::core::formats::{FormatOptions, FormatReader, Track, TrackType};
+use symphonia::core::io::MediaSourceStream;
+use symphonia::core::meta::MetadataOptions;
+use symphonia::default::{get_probe, register_enabled_codecs};
+use symphonia_adapter_libopus::OpusDecoder;
+
+use crate::error::AudioError;
+use crate::source::{Failure, Reader, Source};
+use crate::wav;
+
+/// The most that is read from a pipe or device, in bytes: formats are probed and indexed by
+/// seeking, so a stream that cannot seek is kept in memory.
+const MAX_STREAM: u64 = 1 << 30;
+
+/// A file that ends this much before its own header says so counts as truncated. Headers of
+/// compressed formats include encoder delay and padding, which are cut off.
+const LENGTH_TOLERANCE: Duration = Duration::from_millis(250);
+
+static CODECS: LazyLock<CodecRegistry> = LazyLock::new(|| {
+    let mut registry = CodecRegistry::new();
+    register_enabled_codecs(&mut registry);
+    registry.register_audio_decoder::<OpusDecoder>();
+    registry
+});
+
+/// A streaming decoder: an iterator of chunks of mono samples at the file's own rate.
+///
+/// Memory does not grow with the file. The kind of file is found from its content. The first
+/// audio track is decoded; chunks have the size of the codec's packets and are never empty.
+///
+/// Damage is survived where something remains to be decoded: a packet that cannot be decoded is
+/// left out with a warning ([`skipped`](Self::skipped) counts them), and a file that ends early
+/// or becomes unreadable in the middle ends there with a warning and
+/// [`truncated`](Self::truncated). Samples that are not finite, and a reader that fails, are
+/// errors, after which the iterator ends.
+///
+/// ```
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/audio/jfk.wav");
+/// let mut decoder = voxtral_audio::Decoder::open(path)?;
+/// assert_eq!((decoder.sample_rate(), decoder.channels()), (16_000, 1));
+/// let mut samples = 0;
+/// for chunk in &mut decoder {
+///     samples += chunk?.len();
+/// }
+/// assert_eq!(samples, 176_000);
+/// # Ok::<(), voxtral_audio::AudioError>(())
+/// ```
+pub struct Decoder {
+    format: Box<dyn FormatReader>,
+    codec: Box<dyn AudioDecoder>,
+    track: u32,
+    failure: Failure,
+    sample_rate: u32,
+    channels: usize,
+    duration: Option<Duration>,
+    /// The chunk that was decoded to learn the rate.
+    ready: VecDeque<Vec<f32>>,
+    interleaved: Vec<f32>,
+    position: u64,
+    skipped: u64,
+    truncated: bool,
+    done: bool,
+}
+
+impl Decoder {
+    /// Opens a file.
+    ///
+    /// A pipe or device is read into memory first.
+    ///
+    /// # Errors
+    /// [`AudioError::Open`], [`AudioError::Directory`], [`AudioError::StreamTooLong`], and those
+    /// of [`new`](Self::new).
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, AudioError> {
+        let path = path.as_ref();
+        let open = |source| AudioError::Open {
+            path: path.into(),
+            source,
+        };
+        let file = File::open(path).map_err(open)?;
+        let kind = file.metadata().map_err(open)?.file_type();
+        if kind.is_dir() {
+            return Err(AudioError::Directory { path: path.into() });
+        }
+        if kind.is_file() {
+            return Self::new(file);
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_STREAM + 1)
+            .read_to_end(&mut bytes)
+            .map_err(AudioError::Read)?;
+        if bytes.len() as u64 > MAX_STREAM {
+            return Err(AudioError::StreamTooLong { limit: MAX_STREAM });
+        }
+        Self::new(Cursor::new(bytes))
+    }
+
+    /// Finds the kind of the content and decodes up to the first sample.
+    ///
+    /// # Errors
+    /// [`AudioError::NotAudio`], [`AudioError::NoAudioTrack`], [`AudioError::Unsupported`],
+    /// [`AudioError::Malformed`] and [`AudioError::Empty`] for content that holds no sample that
+    /// can be decoded; [`AudioError::NonFinite`] and [`AudioError::SampleRate`] for samples that
+    /// make no sense; [`AudioError::Read`] if the reader fails.
+    pub fn new<R>(reader: R) -> Result<Self, AudioError>
+    where
+        R: Read + Seek + Send + Sync + 'static,
+    {
+        Self::from_boxed(Box::new(reader))
+    }
+
+    fn from_boxed(reader: Box<dyn Reader>) -> Result<Self, AudioError> {
+        let mut source = Source::new(reader).map_err(AudioError::Read)?;
+        let length = source.length();
+        if length == 0 {
+            return Err(AudioError::Empty);
+        }
+        let mut truncated = false;
+        if let Some(repair) = wav::repair(&mut source, length).map_err(AudioError::Read)? {
+            source.patch(repair.patches);
+            truncated = repair.truncated;
+        }
+        let failure = source.failure();
+        let format = probe(source).map_err(|error| match failure.take() {
+            Some(error) => AudioError::Read(error),
+            None => error,
+        })?;
+        let track = select(&*format)?;
+        let (id, duration) = (track.id, duration(track));
+        let codec = codec(track)?;
+        let mut decoder = Self {
+            format,
+            codec,
+            track: id,
+            failure,
+            sample_rate: 0,
+            channels: 0,
+            duration,
+            ready: VecDeque::new(),
+            interleaved: Vec::new(),
+            position: 0,
+            skipped: 0,
+            truncated: false,
+            done: false,
+        };
+        decoder.decode_first()?;
+        if truncated {
+            decoder.warn_truncated("header promises more samples than the file has");
+        }
+        Ok(decoder)
+    }
+
+    /// Samples per second of the chunks, as the file has them.
+    pub fn sample_rate(&self) -> u32 {
+        self.sample_rate
+    }
+
+    /// Channels of the file, before they are averaged.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// How long the audio is by the file's own statement, which may lie.
+    pub fn duration(&self) -> Option<Duration> {
+        self.duration
+    }
+
+    /// Whether the file ended before its own end, as far as was decoded.
+    pub fn truncated(&self) -> bool {
+        self.truncated
+    }
+
+    /// Packets that could not be decoded and were left out, as far as was decoded.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Decodes until there are samples, from which the rate and the channels are known for sure.
+    fn decode_first(&mut self) -> Result<(), AudioError> {
+        let mut cause = None;
+        let chunk = loop {
+            match self.step(&mut cause)? {
+                Step::Samples(chunk) => break chunk,
+                Step::Nothing => {}
+                Step::End => {
+                    return Err(match cause {
+                        Some(source) => malformed("audio", source),
+                        None => AudioError::Empty,
+                    });
+                }
+            }
+        };
+        self.ready.push_back(chunk);
+        Ok(())
+    }
+
+    /// Reads and decodes one packet. What went wrong without ending anything goes to `cause`.
+    fn step(&mut self, cause: &mut Option<Symphonia>) -> Result<Step, AudioError> {
+        let packet = match self.format.next_packet() {
+            Ok(Some(packet)) => packet,
+            Ok(None) => return self.end(),
+            Err(Symphonia::ResetRequired) => return self.restart(),
+            Err(error) => {
+                self.check_reader()?;
+                self.warn_truncated(&error.to_string());
+                *cause = Some(error);
+                return Ok(Step::End);
+            }
+        };
+        if packet.track_id != self.track {
+            return Ok(Step::Nothing);
+        }
+        match self.codec.decode(&packet) {
+            Ok(buffer) if buffer.frames() == 0 => Ok(Step::Nothing),
+            Ok(buffer) => {
+                let (rate, channels) = (buffer.spec().rate(), buffer.num_planes());
+                interleave(&buffer, &mut self.interleaved);
+                self.accept(rate, channels)
+            }
+            Err(error) => {
+                if self.skipped == 0 {
+                    tracing::warn!(%error, "packet cannot be decoded, left out");
+                }
+                self.skipped += 1;
+                *cause = Some(error);
+                Ok(Step::Nothing)
+            }
+        }
+    }
+
+    /// Checks and averages what was just decoded.
+    fn accept(&mut self, rate: u32, channels: usize) -> Result<Step, AudioError> {
+        if self.position == 0 {
+            if rate == 0 || channels == 0 {
+                return Err(AudioError::SampleRate {
+                    found: rate,
+                    min: 1,
+                    max: u32::MAX,
+                });
+            }
+            (self.sample_rate, self.channels) = (rate, channels);
+        } else if rate != self.sample_rate {
+            self.warn_truncated(&format!(
+                "sample rate changes from {} to {rate} Hz in the middle",
+                self.sample_rate
+            ));
+            return Ok(Step::End);
+        }
+        if let Some(at) = self
+            .interleaved
+            .iter()
+            .position(|sample| !sample.is_finite())
+        {
+            return Err(AudioError::NonFinite {
+                value: self.interleaved[at],
+                sample: self.position + (at / channels) as u64,
+            });
+        }
+        let mono = average(&self.interleaved, channels);
+        self.position += mono.len() as u64;
+        Ok(Step::Samples(mono))
+    }
+
+    /// A chained stream (Ogg) has begun anew: decodes on with its first audio track.
+    fn restart(&mut self) -> Result<Step, AudioError> {
+        let track = select(&*self.format)?;
+        self.codec = codec(track)?;
+        self.track = track.id;
+        // The stated duration was that of the first link only.
+        self.duration = None;
+        Ok(Step::Nothing)
+    }
+
+    /// The container ended in good order; did it have all that it promised?
+    fn end(&mut self) -> Result<Step, AudioError> {
+        self.check_reader()?;
+        if self.skipped > 1 {
+            tracing::warn!(packets = self.skipped, "packets were left out");
+        }
+        let decoded = seconds(self.position, self.sample_rate);
+        if self.position > 0
+            && self.skipped == 0
+            && self
+                .duration
+                .is_some_and(|stated| decoded + LENGTH_TOLERANCE < stated)
+        {
+            self.warn_truncated("header promises more samples than the file has");
+        }
+        Ok(Step::End)
+    }
+
+    /// An end that the reader's own failure caused is an error.
+    fn check_reader(&mut self) -> Result<(), AudioError> {
+        self.failure
+            .take()
+            .map_or(Ok(()), |error| Err(AudioError::Read(error)))
+    }
+
+    fn warn_truncated(&mut self, reason: &str) {
+        if self.position > 0 && !self.truncated {
+            self.truncated = true;
+            tracing::warn!(
+                decoded = ?seconds(self.position, self.sample_rate),
+                stated = ?self.duration,
+                "audio is truncated: {reason}"
+            );
+        }
+    }
+}
+
+impl Iterator for Decoder {
+    type Item = Result<Vec<f32>, AudioError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(chunk) = self.ready.pop_front() {
+            return Some(Ok(chunk));
+        }
+        while !self.done {
+            match self.step(&mut None) {
+                Ok(Step::Samples(chunk)) => return Some(Ok(chunk)),
+                Ok(Step::Nothing) => {}
+                Ok(Step::End) => self.done = true,
+                Err(error) => {
+                    self.done = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        None
+    }
+}
+
+impl std::fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Decoder")
+            .field("format", &self.format.format_info().short_name)
+            .field("codec", &self.codec.codec_info().short_name)
+            .field("sample_rate", &self.sample_rate)
+            .field("channels", &self.channels)
+            .field("duration", &self.duration)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What one packet gave.
+enum Step {
+    Samples(Vec<f32>),
+    Nothing,
+    End,
+}
+
+/// Finds out what kind of file this is. No hint is given: only the content counts.
+fn probe(source: Source) -> Result<Box<dyn FormatReader>, AudioError> {
+    let stream = MediaSourceStream::new(Box::new(source), Default::default());
+    get_probe()
+        .probe(
+            &Hint::new(),
+            stream,
+            FormatOptions::default(),
+            MetadataOptions::default(),
+        )
+        .map_err(|error| match error {
+            Symphonia::Unsupported(what) if what.starts_with("core (probe)") => {
+                AudioError::NotAudio(Box::new(error))
+            }
+            Symphonia::Unsupported(_) => unsupported("form of this file", error),
+            // Too little of a file to tell its kind.
+            Symphonia::IoError(ref cause) if cause.kind() == io::ErrorKind::UnexpectedEof => {
+                malformed("header (file ends within it)", error)
+            }
+            _ => malformed("header", error),
+        })
+}
+
+/// The first audio track, with a codec that is known if there is one.
+fn select(format: &dyn FormatReader) -> Result<&Track, AudioError> {
+    format
+        .first_track_known_codec(TrackType::Audio)
+        .or_else(|| format.first_track(TrackType::Audio))
+        .ok_or(AudioError::NoAudioTrack {
+            tracks: format.tracks().len(),
+        })
+}
+
+fn codec(track: &Track) -> Result<Box<dyn AudioDecoder>, AudioError> {
+    let Some(CodecParameters::Audio(parameters)) = &track.codec_params else {
+        return Err(AudioError::NoAudioTrack { tracks: 1 });
+    };
+    if parameters.sample_rate == Some(0) {
+        return Err(AudioError::SampleRate {
+            found: 0,
+            min: 1,
+            max: u32::MAX,
+        });
+    }
+    CODECS
+        .make_audio_decoder(parameters, &AudioDecoderOptions::default())
+        .map_err(|error| match error {
+            Symphonia::Unsupported(_) => unsupported(&describe(parameters), error),
+            _ => malformed("codec header", error),
+        })
+}
+
+/// Names a codec as well as is possible without its decoder.
+fn describe(parameters: &AudioCodecParameters) -> String {
+    let channels = parameters
+        .channels
+        .as_ref()
+        .map_or(0, |channels| channels.count());
+    format!(
+        "audio codec {} with {channels} channel(s)",
+        parameters.codec
+    )
+}
+
+fn unsupported(what: &str, error: Symphonia) -> AudioError {
+    AudioError::Unsupported {
+        what: what.into(),
+        source: Box::new(error),
+    }
+}
+
+fn malformed(what: &'static str, error: Symphonia) -> AudioError {
+    AudioError::Malformed {
+        what,
+        source: Box::new(error),
+    }
+}
+
+/// How long a track says it is.
+fn duration(track: &Track) -> Option<Duration> {
+    let time = track.time_base?.calc_duration(track.duration?)?;
+    Duration::try_from_secs_f64(time.as_secs_f64()).ok()
+}
+
+fn seconds(samples: u64, sample_rate: u32) -> Duration {
+    Duration::from_secs_f64(samples as f64 / f64::from(sample_rate.max(1)))
+}
+
+fn interleave(buffer: &GenericAudioBufferRef<'_>, samples: &mut Vec<f32>) {
+    buffer.copy_to_vec_interleaved::<f32>(samples);
+}
+
+/// The mean of the channels. `interleaved` is `[frames, channels]`.
+fn average(interleaved: &[f32], channels: usize) -> Vec<f32> {
+    if channels == 1 {
+        return interleaved.to_vec();
+    }
+    interleaved
+        .chunks_exact(channels)
+        .map(|frame| frame.iter().sum::<f32>() / channels as f32)
+        .collect()
+}

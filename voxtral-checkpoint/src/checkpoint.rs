@@ -1,0 +1,342 @@
+//! A checkpoint, opened: its configuration and its tensors under canonical names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::config::ModelConfig;
+use crate::dtype::Dtype;
+use crate::error::{CheckpointError, MissingTensor};
+use crate::folder::{self, Description};
+use crate::form::{Form, Rule};
+use crate::hf;
+use crate::names::{self, TensorSpec};
+use crate::rope::{self, Direction};
+use crate::sinusoid::sinusoid;
+use crate::storage::{Located, Storage};
+use crate::view::{TensorInfo, TensorView};
+
+/// A checkpoint of either form, opened for reading.
+///
+/// Opening reads the configuration and the headers, and maps the weights without reading them.
+/// Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Checkpoint(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    dir: Option<PathBuf>,
+    description: Description,
+    storage: Storage,
+    /// What the configuration demands, in the order of the computation.
+    specs: Vec<TensorSpec>,
+    /// What is there of it, by canonical name.
+    present: BTreeMap<String, Present>,
+    /// Stored names that nothing demands.
+    surplus: Vec<String>,
+}
+
+/// A tensor that can be had.
+#[derive(Debug)]
+struct Present {
+    /// Its place among the specs.
+    spec: usize,
+    source: Source,
+    rule: Rule,
+}
+
+#[derive(Debug)]
+enum Source {
+    Stored(Located),
+    /// The position table of a form that does not store it.
+    Sinusoid {
+        positions: usize,
+        width: usize,
+    },
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint in the folder `dir`, in whichever form it is complete; a folder with
+    /// both is read as Hugging Face.
+    ///
+    /// # Errors
+    /// A missing or unreadable file, a configuration that is incomplete or describes something
+    /// else, a weights file whose header lies.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        let form = folder::detect(dir.as_ref())?;
+        Self::open_form(dir, form)
+    }
+
+    /// Opens the checkpoint in the folder `dir` in the given form.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_form(dir: impl AsRef<Path>, form: Form) -> Result<Self, CheckpointError> {
+        let dir = dir.as_ref();
+        if !dir.is_dir() {
+            return Err(CheckpointError::NotAFolder {
+                path: dir.to_owned(),
+            });
+        }
+        let description = folder::describe(dir, form)?;
+        let storage = folder::open_weights(dir, form)?;
+        Ok(Self::new(Some(dir.to_owned()), description, storage))
+    }
+
+    /// A Hugging Face checkpoint in memory: the contents of `config.json`,
+    /// `preprocessor_config.json` and `model.safetensors`.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn from_bytes(
+        config: &[u8],
+        preprocessor: &[u8],
+        weights: impl Into<Bytes>,
+    ) -> Result<Self, CheckpointError> {
+        let description = folder::describe_hugging_face(config, hf::PREPROCESSOR, preprocessor)?;
+        let storage = Storage::from_bytes(hf::WEIGHTS, weights.into())?;
+        Ok(Self::new(None, description, storage))
+    }
+
+    fn new(dir: Option<PathBuf>, description: Description, storage: Storage) -> Self {
+        let (form, config) = (description.form, &description.config);
+        let specs = names::tensors(config);
+        let mut present = BTreeMap::new();
+        let mut known: BTreeSet<String> = form.redundant(config).into_iter().collect();
+        for (at, spec) in specs.iter().enumerate() {
+            let stored = form.stored(spec, config);
+            let source = match stored.rule {
+                Rule::Drop => match *spec.shape() {
+                    [positions, width] => Some(Source::Sinusoid { positions, width }),
+                    _ => None,
+                },
+                Rule::Keep | Rule::PermuteRope { .. } => {
+                    let name = stored
+                        .names
+                        .into_iter()
+                        .find(|name| storage.get(name).is_some());
+                    name.and_then(|name| {
+                        let located = storage.get(&name)?.clone();
+                        known.insert(name);
+                        Some(Source::Stored(located))
+                    })
+                }
+            };
+            if let Some(source) = source {
+                present.insert(
+                    spec.name(),
+                    Present {
+                        spec: at,
+                        source,
+                        rule: stored.rule,
+                    },
+                );
+            }
+        }
+        let surplus = storage
+            .iter()
+            .map(|entry| &entry.name)
+            .filter(|name| !known.contains(*name))
+            .cloned()
+            .collect();
+        Self(Arc::new(Inner {
+            dir,
+            description,
+            storage,
+            specs,
+            present,
+            surplus,
+        }))
+    }
+
+    /// The form that was read.
+    pub fn form(&self) -> Form {
+        self.0.description.form
+    }
+
+    /// The folder that was opened; none for a checkpoint in memory.
+    pub fn dir(&self) -> Option<&Path> {
+        self.0.dir.as_deref()
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.0.description.config
+    }
+
+    /// The configuration file as it stands.
+    pub(crate) fn description(&self) -> &Description {
+        &self.0.description
+    }
+
+    /// What the configuration demands, in the order of the computation.
+    pub(crate) fn specs(&self) -> &[TensorSpec] {
+        &self.0.specs
+    }
+
+    /// The canonical names of the tensors that can be had.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.present.keys().map(String::as_str)
+    }
+
+    /// Type, shape and size of a tensor by its canonical name, without touching its data.
+    pub fn info(&self, name: &str) -> Option<TensorInfo> {
+        Some(match &self.0.present.get(name)?.source {
+            Source::Stored(located) => TensorInfo {
+                dtype: located.entry.dtype,
+                shape: located.entry.shape.clone(),
+                bytes: located.entry.range.len(),
+            },
+            &Source::Sinusoid { positions, width } => TensorInfo {
+                dtype: Dtype::F32,
+                shape: vec![positions, width],
+                bytes: positions * width * Dtype::F32.size(),
+            },
+        })
+    }
+
+    /// A tensor by its canonical name, in the canonical layout, which must have this shape.
+    ///
+    /// The data is a slice of the mapped file, with no copy, wherever the stored layout is the
+    /// canonical one and lies aligned.
+    ///
+    /// # Errors
+    /// The tensor is unknown, missing, or of another shape.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorView, CheckpointError> {
+        let info = self.info(name).ok_or_else(|| self.absent(name))?;
+        if info.shape != shape {
+            return Err(CheckpointError::Shape {
+                tensor: name.to_owned(),
+                found: info.shape,
+                expected: shape.to_vec(),
+            });
+        }
+        let data = self.data(name, &info)?;
+        Ok(TensorView::new(info.dtype, info.shape, data))
+    }
+
+    fn data(&self, name: &str, info: &TensorInfo) -> Result<Bytes, CheckpointError> {
+        let present = self.0.present.get(name).ok_or_else(|| self.absent(name))?;
+        let stored = match &present.source {
+            Source::Stored(located) => self.0.storage.bytes(located),
+            &Source::Sinusoid { positions, width } => {
+                let table = sinusoid(positions, width);
+                return Ok(table
+                    .iter()
+                    .flat_map(|x| x.to_le_bytes())
+                    .collect::<Vec<u8>>()
+                    .into());
+            }
+        };
+        let Rule::PermuteRope { heads } = present.rule else {
+            return Ok(stored);
+        };
+        // Rows can only be reordered where their number is the configuration's.
+        let spec = &self.0.specs[present.spec];
+        if spec.shape() != info.shape {
+            return Err(misshapen(spec, info.shape.clone()));
+        }
+        Ok(rope::permute_rows(&stored, info.shape[0], heads, Direction::ToHalves).into())
+    }
+
+    fn absent(&self, name: &str) -> CheckpointError {
+        match self.0.specs.iter().find(|spec| spec.name() == name) {
+            Some(spec) => CheckpointError::MissingTensors {
+                tensors: vec![self.missing_tensor(spec)],
+            },
+            None => CheckpointError::UnknownTensor {
+                tensor: name.to_owned(),
+            },
+        }
+    }
+
+    /// Checks that every tensor that the configuration demands is there with its shape, and that
+    /// nothing else is.
+    ///
+    /// # Errors
+    /// The first of: missing tensors, a tensor of another shape, surplus tensors.
+    pub fn check_complete(&self) -> Result<(), CheckpointError> {
+        let missing = self.missing();
+        if !missing.is_empty() {
+            return Err(CheckpointError::MissingTensors { tensors: missing });
+        }
+        if let Some(error) = self.misshapen().into_iter().next() {
+            return Err(error);
+        }
+        match self.surplus() {
+            [] => Ok(()),
+            surplus => Err(CheckpointError::SurplusTensors {
+                tensors: surplus.to_vec(),
+            }),
+        }
+    }
+
+    /// The tensors that the configuration demands and the files lack.
+    pub fn missing(&self) -> Vec<MissingTensor> {
+        let absent = |spec: &&TensorSpec| !self.0.present.contains_key(&spec.name());
+        self.0
+            .specs
+            .iter()
+            .filter(absent)
+            .map(|spec| self.missing_tensor(spec))
+            .collect()
+    }
+
+    /// One error for each tensor that has another shape than the configuration demands.
+    pub fn misshapen(&self) -> Vec<CheckpointError> {
+        self.0
+            .specs
+            .iter()
+            .filter_map(|spec| {
+                let found = self.info(&spec.name())?.shape;
+                (found != spec.shape()).then(|| misshapen(spec, found))
+            })
+            .collect()
+    }
+
+    /// The stored names of tensors that the configuration does not demand.
+    pub fn surplus(&self) -> &[String] {
+        &self.0.surplus
+    }
+
+    /// The number of tensors in the files.
+    pub fn num_tensors(&self) -> usize {
+        self.0.storage.iter().count()
+    }
+
+    /// The number of elements of all tensors in the files.
+    pub fn num_parameters(&self) -> u64 {
+        self.0
+            .storage
+            .iter()
+            .map(|entry| (entry.range.len() / entry.dtype.size()) as u64)
+            .sum()
+    }
+
+    /// The number of bytes of all tensors in the files.
+    pub fn total_bytes(&self) -> u64 {
+        self.0
+            .storage
+            .iter()
+            .map(|entry| entry.range.len() as u64)
+            .sum()
+    }
+
+    fn missing_tensor(&self, spec: &TensorSpec) -> MissingTensor {
+        let stored = self.form().stored(spec, self.config()).names;
+        MissingTensor {
+            name: spec.name(),
+            stored: stored.into_iter().next().unwrap_or_default(),
+        }
+    }
+}
+
+fn misshapen(spec: &TensorSpec, found: Vec<usize>) -> CheckpointError {
+    CheckpointError::Shape {
+        tensor: spec.name(),
+        found,
+        expected: spec.shape().to_vec(),
+    }
+}

@@ -1,0 +1,10 @@
+//! Tests of voxtral-checkpoint through its public items, against files that transformers and the
+//! safetensors library wrote (see `testdata/README.md`).
+
+mod common;
+
+mod configs;
+mod convert;
+mod corrupt;
+mod random;
+mod reading;

@@ -1,0 +1,38 @@
+//! `voxtral models`.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use indicatif::HumanBytes;
+use voxtral_hub::{ALIASES, Hub};
+
+use crate::{args::DEMO, output};
+
+pub(crate) fn run() -> Result<ExitCode> {
+    let mut text = String::from("short names\n");
+    writeln!(
+        text,
+        "  {DEMO:10} built in: spoken digits in four languages"
+    )?;
+    for alias in ALIASES {
+        writeln!(text, "  {:10} {} ({})", alias.name, alias.repo, alias.about)?;
+    }
+    text.push_str("in the cache\n");
+    let cached = Hub::from_env()?.cached();
+    if cached.is_empty() {
+        text.push_str("  none\n");
+    }
+    for model in cached {
+        let state = if model.complete { "" } else { ", incomplete" };
+        writeln!(
+            text,
+            "  {}  {}{state}  {}",
+            model.repo,
+            HumanBytes(model.bytes),
+            model.path.display()
+        )?;
+    }
+    output::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}

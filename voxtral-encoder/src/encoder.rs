@@ -1,0 +1,103 @@
+//! Stem, positions, transformer layers and a final norm.
+
+use burn_tensor::Tensor;
+use voxtral_checkpoint::config::{EncoderConfig, Position};
+use voxtral_nn::{Backend, Block, BlockConfig, Loader, NnError, Norm, Rotary};
+
+use crate::ConvStem;
+
+/// The audio encoder.
+#[derive(Debug, Clone)]
+pub struct Encoder<B: Backend> {
+    stem: ConvStem<B>,
+    position: PositionTable<B>,
+    blocks: Vec<Block<B>>,
+    norm: Norm<B>,
+    config: EncoderConfig,
+}
+
+#[derive(Debug, Clone)]
+enum PositionTable<B: Backend> {
+    /// Added after the stem, `[1, positions, width]`.
+    Added(Tensor<B, 3>),
+    /// Rotates queries and keys.
+    Rotary { theta: f64 },
+}
+
+impl<B: Backend> Encoder<B> {
+    /// Loads every tensor below `encoder.`.
+    ///
+    /// # Errors
+    /// A tensor is missing or misshapen, or the precision cannot be held.
+    pub fn load(loader: &Loader<'_, B>, config: &EncoderConfig) -> Result<Self, NnError> {
+        let width = config.hidden_size;
+        let position = match config.position {
+            Position::Table { max_positions } => PositionTable::Added(
+                loader
+                    .float("encoder.positions", [max_positions, width])?
+                    .unsqueeze(),
+            ),
+            Position::Rope { theta } => PositionTable::Rotary { theta },
+        };
+        let block = BlockConfig {
+            hidden_size: width,
+            intermediate_size: config.intermediate_size,
+            attention: config.attention,
+            mask: config.mask,
+            norm: config.norm,
+            mlp: config.mlp,
+            bias: true,
+        };
+        Ok(Self {
+            stem: ConvStem::load(loader, config)?,
+            position,
+            blocks: (0..config.num_layers)
+                .map(|i| Block::load(loader, &format!("encoder.layers.{i}"), &block))
+                .collect::<Result<_, _>>()?,
+            norm: Norm::load(loader, "encoder.norm", config.norm, width)?,
+            config: config.clone(),
+        })
+    }
+
+    /// Mel frames of a window, where the encoder takes windows of a fixed length.
+    pub fn window_frames(&self) -> Option<usize> {
+        match self.config.position {
+            Position::Table { max_positions } => Some(max_positions * ConvStem::<B>::STRIDE),
+            Position::Rope { .. } => None,
+        }
+    }
+
+    /// `[windows, mel, frames]` → `[windows, frames / 2, width]`, each window on its own.
+    ///
+    /// # Errors
+    /// Another number of mel channels than configured, or of frames than
+    /// [`window_frames`](Self::window_frames).
+    pub fn forward(&self, mel: Tensor<B, 3>) -> Result<Tensor<B, 3>, NnError> {
+        let [windows, bins, frames] = mel.dims();
+        let expected = self.window_frames().unwrap_or(frames);
+        if bins != self.config.num_mel_bins || frames != expected || windows == 0 {
+            return Err(NnError::Shape {
+                subject: "mel",
+                found: vec![windows, bins, frames],
+                expected: format!("[windows, {}, {expected}]", self.config.num_mel_bins),
+            });
+        }
+        let mut h = self.stem.forward(mel);
+        let rotary = match &self.position {
+            PositionTable::Added(table) => {
+                h = h + table.clone();
+                None
+            }
+            PositionTable::Rotary { theta } => Some(Rotary::new(
+                0..h.dims()[1],
+                self.config.attention.head_dim,
+                *theta,
+                &h.device(),
+            )),
+        };
+        for block in &self.blocks {
+            h = block.forward(h, rotary.as_ref(), None);
+        }
+        Ok(self.norm.forward(h))
+    }
+}

@@ -1,0 +1,54 @@
+//! What can go wrong in the layers.
+
+use voxtral_checkpoint::CheckpointError;
+
+/// An error of loading or running the layers.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NnError {
+    /// A tensor could not be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The backend has no such storage.
+    #[error("backend `{backend}` cannot hold {dtype} weights; choose f32")]
+    UnsupportedPrecision {
+        /// The backend's name.
+        backend: String,
+        /// The precision that was asked for.
+        dtype: &'static str,
+    },
+    /// The device failed while a result was read from it.
+    #[error("device failed: {0}")]
+    Device(String),
+    /// More positions than the cache was made for.
+    #[error(
+        "KV cache holds {capacity} positions, of which {used} are used: \
+         {new} more do not fit"
+    )]
+    CacheFull {
+        /// Positions that the cache was made for.
+        capacity: usize,
+        /// Positions written so far.
+        used: usize,
+        /// Positions that were to be added.
+        new: usize,
+    },
+    /// A token that the embedding has no row for.
+    #[error("token id {id} is outside the vocabulary of {vocab_size} entries")]
+    TokenOutOfRange {
+        /// The id.
+        id: u32,
+        /// Rows of the embedding.
+        vocab_size: usize,
+    },
+    /// An input whose shape does not fit the layer.
+    #[error("{subject} has shape {found:?}, expected {expected}")]
+    Shape {
+        /// What was given.
+        subject: &'static str,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The shape that the layer takes.
+        expected: String,
+    },
+}

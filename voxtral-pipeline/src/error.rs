@@ -1,0 +1,112 @@
+//! What can go wrong between a model's name and its words.
+
+use std::time::Duration;
+
+use voxtral_audio::AudioError;
+use voxtral_checkpoint::CheckpointError;
+use voxtral_nn::NnError;
+use voxtral_tokenizer::TokenizerError;
+
+/// An error of loading a model or of transcribing with it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PipelineError {
+    /// The audio could not be read.
+    #[error(transparent)]
+    Audio(#[from] AudioError),
+    /// The checkpoint could not be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The tokenizer could not be read, or does not know a token.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The layers could not be loaded or run.
+    #[error(transparent)]
+    Nn(#[from] NnError),
+    /// The model could not be found or fetched.
+    #[cfg(feature = "hub")]
+    #[error(transparent)]
+    Hub(#[from] voxtral_hub::HubError),
+    /// A file of the model is missing.
+    #[error("`{folder}` has no {file}: a model folder needs its tokenizer beside the weights")]
+    MissingFile {
+        /// The model's folder.
+        folder: String,
+        /// The missing file.
+        file: &'static str,
+    },
+    /// Two files of a checkpoint contradict each other.
+    #[error("{subject} is {found} in {found_in}, but {expected} in {expected_in}")]
+    Contradiction {
+        /// What they disagree about.
+        subject: &'static str,
+        /// One value.
+        found: String,
+        /// Where it stands.
+        found_in: &'static str,
+        /// The other value.
+        expected: String,
+        /// Where that stands.
+        expected_in: &'static str,
+    },
+    /// The model is of a kind that this operation cannot use.
+    #[error("{model} cannot be used here: {reason}")]
+    Unsupported {
+        /// The model.
+        model: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// More audio than fits the model's context.
+    #[error(
+        "audio is {} long, the model takes at most {}: split the file",
+        clock(.found),
+        clock(.limit)
+    )]
+    AudioTooLong {
+        /// The audio's length.
+        found: Duration,
+        /// The longest that is taken.
+        limit: Duration,
+    },
+    /// Prompt and answer are longer than the context.
+    #[error(
+        "prompt of {prompt} tokens and answer of up to {answer} exceed the context of \
+         {context}: shorten the audio or lower the number of new tokens"
+    )]
+    ContextOverflow {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens that may be generated.
+        answer: usize,
+        /// Positions that the checkpoint declares.
+        context: usize,
+    },
+    /// An option with an impossible value.
+    #[error("{option} is {found}, expected {expected}")]
+    InvalidOption {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        found: String,
+        /// The values that it takes.
+        expected: &'static str,
+    },
+    /// Audio placeholders and audio embeddings differ in number.
+    #[error("prompt has {placeholders} audio placeholders for {embeddings} audio embeddings")]
+    AudioCount {
+        /// Placeholders in the prompt.
+        placeholders: usize,
+        /// Embeddings of the audio.
+        embeddings: usize,
+    },
+    /// The caller cancelled.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// `mm:ss`.
+fn clock(duration: &Duration) -> String {
+    let seconds = duration.as_secs();
+    format!("{}:{:02}", seconds / 60, seconds % 60)
+}

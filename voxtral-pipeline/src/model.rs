@@ -1,0 +1,332 @@
+//! A loaded model and the builder that loads it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use burn_tensor::{DType, Tensor, TensorData};
+use voxtral_audio::{Audio, LogMel, MelConfig};
+use voxtral_checkpoint::{
+    Checkpoint,
+    config::{Fusion, ModelConfig},
+};
+use voxtral_decoder::Decoder;
+use voxtral_encoder::{Encoder, Projector};
+use voxtral_nn::{Backend, Loader, Precision};
+use voxtral_tokenizer::{Tokenizer, special};
+
+use crate::{Cancel, PipelineError, Timings};
+
+/// Longest recording that the 2507 models transcribe, by their model card; the checkpoint's files
+/// do not state it.
+const LONGEST_AUDIO: Duration = Duration::from_secs(30 * 60);
+
+/// Windows that the encoder takes at once. One window is work enough for a CPU; a few fill a GPU.
+const WINDOWS_PER_BATCH: usize = 4;
+
+/// A Voxtral model on a device, immutable and free to share between threads.
+pub struct Voxtral<B: Backend> {
+    pub(crate) name: String,
+    pub(crate) config: ModelConfig,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) decoder: Decoder<B>,
+    pub(crate) ids: TokenIds,
+    encoder: Encoder<B>,
+    projector: Projector<B>,
+    mel: LogMel,
+    device: B::Device,
+}
+
+/// Ids that generation needs, by the tokenizer's own names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TokenIds {
+    pub(crate) audio: u32,
+    pub(crate) end: u32,
+}
+
+/// How far loading is.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Progress<'a> {
+    /// A model is being fetched.
+    #[cfg(feature = "hub")]
+    Download(voxtral_hub::Download<'a>),
+    /// Tensors are being placed on the device.
+    Load {
+        /// Stored bytes placed so far.
+        done: u64,
+        /// Stored bytes in all.
+        total: u64,
+    },
+}
+
+/// Says where a model comes from and how it is held; ends in [`open`](Self::open) or
+/// [`demo`](Self::demo).
+pub struct Builder<'a, B: Backend> {
+    device: B::Device,
+    precision: Precision,
+    progress: Option<Box<dyn Fn(Progress<'_>) + 'a>>,
+}
+
+impl<B: Backend> Voxtral<B> {
+    /// A builder for the backend's default device and the stored precision.
+    pub fn builder<'a>() -> Builder<'a, B> {
+        Builder {
+            device: B::Device::default(),
+            precision: Precision::Auto,
+            progress: None,
+        }
+    }
+
+    /// The name under which the model was opened.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the checkpoint says of itself.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Samples per second of the model's input.
+    pub fn sample_rate(&self) -> u32 {
+        self.config.features.sample_rate
+    }
+
+    /// Reads an audio file at the model's sample rate.
+    ///
+    /// # Errors
+    /// The file cannot be read or decoded.
+    pub fn read_audio(&self, path: impl AsRef<Path>) -> Result<Audio, PipelineError> {
+        Ok(Audio::from_file(path, self.sample_rate())?)
+    }
+
+    /// Audio embeddings of a clip, `[1, embeddings, width]`, window by window.
+    pub(crate) fn embed(
+        &self,
+        audio: &Audio,
+        cancel: &Cancel,
+        timings: &mut Timings,
+    ) -> Result<Tensor<B, 3>, PipelineError> {
+        let resampled;
+        let samples = if audio.sample_rate() == self.sample_rate() {
+            audio.samples()
+        } else {
+            resampled = audio.resampled(self.sample_rate())?;
+            resampled.samples()
+        };
+        if audio.duration() > LONGEST_AUDIO {
+            return Err(PipelineError::AudioTooLong {
+                found: audio.duration(),
+                limit: LONGEST_AUDIO,
+            });
+        }
+        let Some(frames) = self.encoder.window_frames() else {
+            return Err(self.unsupported("its encoder is a streaming one"));
+        };
+        let windows = samples
+            .len()
+            .div_ceil(frames * self.config.features.hop_length);
+        let padded = windows * frames * self.config.features.hop_length;
+        let maximum = timings.features(|| match self.config.features.log_mel_max {
+            Some(fixed) => fixed,
+            None => self.mel.clip_maximum(samples, padded),
+        });
+        let mut embeddings = Vec::new();
+        for first in (0..windows).step_by(WINDOWS_PER_BATCH) {
+            cancel.check()?;
+            let batch = first..(first + WINDOWS_PER_BATCH).min(windows);
+            let mel = timings.features(|| {
+                batch
+                    .map(|window| {
+                        let start = window * frames;
+                        self.mel.window(samples, padded, start, frames, maximum)
+                    })
+                    .map(|features| Ok(self.mel_tensor(features?.data, frames)))
+                    .collect::<Result<Vec<_>, PipelineError>>()
+            })?;
+            let encoded = timings.encoder(|| {
+                let h = self.encoder.forward(Tensor::cat(mel, 0))?;
+                self.projector.forward(h)
+            })?;
+            let [windows, tokens, width] = encoded.dims();
+            embeddings.push(encoded.reshape([1, windows * tokens, width]));
+        }
+        Ok(Tensor::cat(embeddings, 1))
+    }
+
+    fn mel_tensor(&self, data: Vec<f32>, frames: usize) -> Tensor<B, 3> {
+        let shape = [1, self.config.features.num_mel_bins, frames];
+        Tensor::from_data(TensorData::new(data, shape), (&self.device, DType::F32))
+    }
+
+    pub(crate) fn unsupported(&self, reason: &'static str) -> PipelineError {
+        PipelineError::Unsupported {
+            model: self.name.clone(),
+            reason,
+        }
+    }
+}
+
+impl<'a, B: Backend> Builder<'a, B> {
+    /// The device that holds the weights and computes.
+    #[must_use]
+    pub fn device(mut self, device: B::Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// The precision of the weights' matrices; [`Precision::Auto`] keeps the stored one.
+    #[must_use]
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// Called again and again while the model is fetched and loaded.
+    #[must_use]
+    pub fn progress(mut self, progress: impl Fn(Progress<'_>) + 'a) -> Self {
+        self.progress = Some(Box::new(progress));
+        self
+    }
+
+    /// Loads the model embedded in the library: spoken digits in four languages.
+    ///
+    /// # Errors
+    /// The backend cannot hold the precision.
+    #[cfg(feature = "demo")]
+    pub fn demo(self) -> Result<Voxtral<B>, PipelineError> {
+        let (checkpoint, tokenizer) = crate::demo::demo()?;
+        self.load(crate::demo::NAME, &checkpoint, tokenizer)
+    }
+
+    /// Loads a model by alias (`mini`, `small`), by name on the Hugging Face Hub
+    /// (`org/name[@revision]`), or from a folder. Fetches what is not in the cache.
+    ///
+    /// # Errors
+    /// The name is unknown, the model cannot be fetched, or its files are at fault.
+    #[cfg(feature = "hub")]
+    pub fn open(self, model: &str) -> Result<Voxtral<B>, PipelineError> {
+        let source = model.parse::<voxtral_hub::ModelSource>()?;
+        let folder = voxtral_hub::Hub::from_env()?.resolve(&source, &mut |download| {
+            self.report(Progress::Download(download));
+        })?;
+        let (checkpoint, tokenizer) = open_folder(&folder)?;
+        self.load(model, &checkpoint, tokenizer)
+    }
+
+    /// Loads a model from a folder.
+    ///
+    /// # Errors
+    /// A file is missing or at fault.
+    pub fn open_folder(self, folder: impl AsRef<Path>) -> Result<Voxtral<B>, PipelineError> {
+        let folder = folder.as_ref();
+        let (checkpoint, tokenizer) = open_folder(folder)?;
+        self.load(&folder.to_string_lossy(), &checkpoint, tokenizer)
+    }
+
+    /// Loads a model from an open checkpoint and its tokenizer.
+    ///
+    /// # Errors
+    /// A tensor is missing, misshapen or unknown, or the two do not fit together.
+    pub fn load(
+        self,
+        name: &str,
+        checkpoint: &Checkpoint,
+        tokenizer: Tokenizer,
+    ) -> Result<Voxtral<B>, PipelineError> {
+        checkpoint.check_complete()?;
+        let config = checkpoint.config().clone();
+        let ids = token_ids(&tokenizer, &config)?;
+        let mel = LogMel::new(MelConfig {
+            sample_rate: config.features.sample_rate,
+            window_size: config.features.window_size,
+            hop_length: config.features.hop_length,
+            num_mel_bins: config.features.num_mel_bins,
+        })?;
+        let done = std::cell::Cell::new(0);
+        let total = checkpoint.total_bytes();
+        let report = |bytes: u64| {
+            done.set(done.get() + bytes);
+            self.report(Progress::Load {
+                done: done.get(),
+                total,
+            });
+        };
+        let loader = Loader::<B>::new(checkpoint, self.device.clone(), self.precision)
+            .with_progress(&report);
+        Ok(Voxtral {
+            name: name.to_owned(),
+            encoder: Encoder::load(&loader, &config.encoder)?,
+            projector: Projector::load(&loader, &config.projector)?,
+            decoder: Decoder::load(&loader, &config.decoder)?,
+            device: self.device.clone(),
+            config,
+            tokenizer,
+            ids,
+            mel,
+        })
+    }
+
+    fn report(&self, progress: Progress<'_>) {
+        if let Some(call) = &self.progress {
+            call(progress);
+        }
+    }
+}
+
+fn open_folder(folder: &Path) -> Result<(Checkpoint, Tokenizer), PipelineError> {
+    /// The tokenizer's file in either form of a checkpoint.
+    const TOKENIZER: &str = "tekken.json";
+
+    let checkpoint = Checkpoint::open(folder)?;
+    let path = folder.join(TOKENIZER);
+    if !path.is_file() {
+        return Err(PipelineError::MissingFile {
+            folder: folder.display().to_string(),
+            file: TOKENIZER,
+        });
+    }
+    Ok((checkpoint, Tokenizer::from_file(path)?))
+}
+
+/// The ids that generation needs, after a check that tokenizer and checkpoint belong together.
+fn token_ids(tokenizer: &Tokenizer, config: &ModelConfig) -> Result<TokenIds, PipelineError> {
+    let ids = TokenIds {
+        audio: tokenizer.special(special::AUDIO)?,
+        end: tokenizer.special(special::EOS)?,
+    };
+    if let Fusion::Splice {
+        audio_token_id: Some(id),
+    } = config.fusion
+        && id != ids.audio
+    {
+        return Err(contradiction("id of [AUDIO]", ids.audio, id));
+    }
+    if tokenizer.vocab_size() != config.decoder.vocab_size {
+        return Err(contradiction(
+            "vocabulary size",
+            tokenizer.vocab_size(),
+            config.decoder.vocab_size,
+        ));
+    }
+    Ok(ids)
+}
+
+fn contradiction(
+    subject: &'static str,
+    tokenizer: impl ToString,
+    checkpoint: impl ToString,
+) -> PipelineError {
+    PipelineError::Contradiction {
+        subject,
+        found: tokenizer.to_string(),
+        found_in: "the tokenizer",
+        expected: checkpoint.to_string(),
+        expected_in: "the checkpoint's configuration",
+    }
+}

@@ -1,0 +1,294 @@
+//! Transcription: the request, its steps and its result.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use voxtral_audio::Audio;
+use voxtral_checkpoint::config::Fusion;
+use voxtral_nn::Backend;
+use voxtral_tokenizer::{Language, TextDecoder, prompt};
+
+use crate::{
+    Cancel, PipelineError, Voxtral,
+    fusion::Splice,
+    generate::{Generator, Request},
+    sample::Sampler,
+};
+
+/// What a transcription is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct TranscribeOptions {
+    /// The spoken language; the model detects it where none is given.
+    pub language: Option<Language>,
+    /// 0 takes the most probable token; above it, tokens are drawn.
+    pub temperature: f32,
+    /// Seeds the draws.
+    pub seed: u64,
+    /// At most this many tokens; by default as many as the audio has embeddings (12.5 a second,
+    /// more than anyone speaks).
+    pub max_new_tokens: Option<usize>,
+    /// Stops the work from another thread.
+    pub cancel: Cancel,
+}
+
+/// One generated token.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Token {
+    /// Its id.
+    pub id: u32,
+    /// Its own text; of a special token its name, of an incomplete character replacement signs.
+    pub text: String,
+    /// `ln p` under the model's distribution.
+    pub logprob: f32,
+}
+
+/// One step of a transcription.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// The token that was generated.
+    pub token: Token,
+    /// What the transcript grew by: often a word piece, nothing for a special token or within a
+    /// character. All steps together give the transcript's text.
+    pub text: String,
+}
+
+/// Why a transcription ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// The model said so.
+    Stop,
+    /// The permitted number of tokens was reached: the text may be cut off.
+    Length,
+}
+
+/// Wall-clock time of each stage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Timings {
+    /// Log-mel features.
+    #[serde(serialize_with = "seconds")]
+    pub features: Duration,
+    /// Encoder and projector.
+    #[serde(serialize_with = "seconds")]
+    pub encoder: Duration,
+    /// The decoder over the prompt, up to the first token.
+    #[serde(serialize_with = "seconds")]
+    pub prefill: Duration,
+    /// The decoder over the tokens that followed.
+    #[serde(serialize_with = "seconds")]
+    pub decode: Duration,
+}
+
+/// What was said.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Transcript {
+    /// The words.
+    pub text: String,
+    /// The language that was asked for.
+    pub language: Option<String>,
+    /// Length of the audio in seconds.
+    #[serde(serialize_with = "seconds")]
+    pub duration: Duration,
+    /// The model that wrote it.
+    pub model: String,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Every generated token, special ones and the end token included.
+    pub tokens: Vec<Token>,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// A running transcription: an iterator of [`Step`]s, then [`finish`](Self::finish).
+pub struct Transcription<'m, B: Backend> {
+    model: &'m Voxtral<B>,
+    generator: Generator<'m, B, Splice<B>>,
+    decoder: TextDecoder<'m>,
+    language: Option<Language>,
+    duration: Duration,
+    timings: Timings,
+    text: String,
+    tokens: Vec<Token>,
+    ended: bool,
+}
+
+impl<B: Backend> Voxtral<B> {
+    /// Transcribes a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, is longer than the model takes, or the work was cancelled.
+    pub fn transcribe_file(
+        &self,
+        path: impl AsRef<Path>,
+        options: &TranscribeOptions,
+    ) -> Result<Transcript, PipelineError> {
+        self.transcribe(&self.read_audio(path)?, options)
+    }
+
+    /// Transcribes a clip.
+    ///
+    /// # Errors
+    /// It is longer than the model takes, an option is impossible, or the work was cancelled.
+    pub fn transcribe(
+        &self,
+        audio: &Audio,
+        options: &TranscribeOptions,
+    ) -> Result<Transcript, PipelineError> {
+        self.start(audio, options)?.finish()
+    }
+
+    /// Encodes a clip and gives the transcription's steps, for callers that print as it goes.
+    ///
+    /// # Errors
+    /// As for [`transcribe`](Self::transcribe).
+    pub fn start(
+        &self,
+        audio: &Audio,
+        options: &TranscribeOptions,
+    ) -> Result<Transcription<'_, B>, PipelineError> {
+        if !options.temperature.is_finite() || options.temperature < 0.0 {
+            return Err(PipelineError::InvalidOption {
+                option: "temperature",
+                found: options.temperature.to_string(),
+                expected: "a finite number of at least 0",
+            });
+        }
+        if !matches!(self.config.fusion, Fusion::Splice { .. }) {
+            return Err(self.unsupported("it is a streaming model, which is not supported yet"));
+        }
+        let mut timings = Timings::default();
+        let embeddings = self.embed(audio, &options.cancel, &mut timings)?;
+        let audio_tokens = embeddings.dims()[1];
+        let prompt = prompt::transcription(&self.tokenizer, audio_tokens, options.language)?;
+        let limit = options.max_new_tokens.unwrap_or(audio_tokens);
+        self.check_context(prompt.len(), limit)?;
+        let splice = Splice {
+            audio: embeddings,
+            placeholder: self.ids.audio,
+        };
+        let request = Request {
+            prompt,
+            end: self.ids.end,
+            limit,
+            sampler: Sampler::new(options.temperature, options.seed),
+            cancel: options.cancel.clone(),
+        };
+        Ok(Transcription {
+            model: self,
+            generator: Generator::new(&self.decoder, splice, request),
+            decoder: TextDecoder::new(&self.tokenizer),
+            language: options.language,
+            duration: audio.duration(),
+            timings,
+            text: String::new(),
+            tokens: Vec::new(),
+            ended: false,
+        })
+    }
+
+    fn check_context(&self, prompt: usize, answer: usize) -> Result<(), PipelineError> {
+        match self.config.decoder.max_positions {
+            Some(context) if prompt + answer > context => Err(PipelineError::ContextOverflow {
+                prompt,
+                answer,
+                context,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<B: Backend> Transcription<'_, B> {
+    /// Runs the remaining steps and gives the result.
+    ///
+    /// # Errors
+    /// A step failed or was cancelled.
+    pub fn finish(mut self) -> Result<Transcript, PipelineError> {
+        while let Some(step) = self.next() {
+            step?;
+        }
+        let finish = match self.tokens.last() {
+            Some(token) if token.id == self.model.ids.end => Finish::Stop,
+            _ => Finish::Length,
+        };
+        self.timings.prefill = self.generator.prefill_time;
+        self.timings.decode = self.generator.decode_time;
+        Ok(Transcript {
+            text: self.text.trim_end().to_owned(),
+            language: self.language.map(|language| language.to_string()),
+            duration: self.duration,
+            model: self.model.name.clone(),
+            finish,
+            tokens: self.tokens,
+            timings: self.timings,
+        })
+    }
+
+    /// Adds to the transcript; what it begins with is no white space.
+    fn grow(&mut self, text: String) -> String {
+        let text = if self.text.is_empty() {
+            text.trim_start().to_owned()
+        } else {
+            text
+        };
+        self.text.push_str(&text);
+        text
+    }
+}
+
+impl<B: Backend> Iterator for Transcription<'_, B> {
+    type Item = Result<Step, PipelineError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let choice = match self.generator.next() {
+            Some(Ok(choice)) => choice,
+            Some(Err(error)) => {
+                self.ended = true;
+                return Some(Err(error));
+            }
+            None => {
+                self.ended = true;
+                return None;
+            }
+        };
+        let token = Token {
+            id: choice.id,
+            text: self.model.tokenizer.token_text(choice.id),
+            logprob: choice.logprob,
+        };
+        self.tokens.push(token.clone());
+        let last = choice.id == self.model.ids.end || self.generator.limit_reached();
+        let mut text = self.decoder.push(choice.id);
+        if last {
+            text.push_str(&self.decoder.finish());
+        }
+        let text = self.grow(text);
+        Some(Ok(Step { token, text }))
+    }
+}
+
+impl Timings {
+    pub(crate) fn features<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        measure(&mut self.features, work)
+    }
+
+    pub(crate) fn encoder<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        measure(&mut self.encoder, work)
+    }
+}
+
+fn measure<T>(total: &mut Duration, work: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let result = work();
+    *total += started.elapsed();
+    result
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    // Microseconds are as fine as these figures mean anything.
+    serializer.serialize_f64((duration.as_secs_f64() * 1e6).round() / 1e6)
+}

@@ -1,0 +1,78 @@
+//! Prompts of the 2507 models.
+//!
+//! A layout is a function that puts pieces together: special tokens by name, encoded text,
+//! audio clips. N audio tokens take the places `[AUDIO]` after one `[BEGIN_AUDIO]`; nothing
+//! ends a clip.
+//!
+//! ```text
+//! transcription   <s> [INST] [BEGIN_AUDIO] [AUDIO]×N [/INST] lang:xx [TRANSCRIBE]
+//! ```
+
+use crate::audio::TranscriptionFormat;
+use crate::error::TokenizerError;
+use crate::language::Language;
+use crate::special;
+use crate::tokenizer::Tokenizer;
+
+/// The prompt that asks for the transcript of one clip.
+///
+/// `audio_tokens` counts the places for audio embeddings, padding included; see
+/// [`AudioSection::windows`](crate::AudioSection::windows). Without a language the model
+/// finds it out by itself.
+///
+/// ```text
+/// <s> [INST] [BEGIN_AUDIO] [AUDIO]×audio_tokens [/INST] lang:xx [TRANSCRIBE]
+/// ```
+pub fn transcription(
+    tokenizer: &Tokenizer,
+    audio_tokens: usize,
+    language: Option<Language>,
+) -> Result<Vec<u32>, TokenizerError> {
+    let format = tokenizer.audio().map(|audio| audio.transcription_format);
+    if let Some(TranscriptionFormat::Streaming(_)) = format {
+        return Err(TokenizerError::Streaming);
+    }
+    let mut prompt = Prompt::new(tokenizer)?;
+    prompt.special(special::BEGIN_INST)?;
+    prompt.audio(audio_tokens)?;
+    prompt.special(special::END_INST)?;
+    if let Some(language) = language {
+        // Encoded whole: "lang:nl" has a token for ":n".
+        prompt.text(&format!("lang:{language}"));
+    }
+    prompt.special(special::TRANSCRIBE)?;
+    Ok(prompt.ids)
+}
+
+/// A prompt that is being put together.
+struct Prompt<'t> {
+    tokenizer: &'t Tokenizer,
+    ids: Vec<u32>,
+}
+
+impl<'t> Prompt<'t> {
+    /// A prompt that holds what every prompt begins with.
+    fn new(tokenizer: &'t Tokenizer) -> Result<Self, TokenizerError> {
+        let ids = vec![tokenizer.bos()?];
+        Ok(Self { tokenizer, ids })
+    }
+
+    fn special(&mut self, token: &str) -> Result<(), TokenizerError> {
+        self.ids.push(self.tokenizer.special(token)?);
+        Ok(())
+    }
+
+    fn text(&mut self, text: &str) {
+        self.ids.extend(self.tokenizer.encode(text));
+    }
+
+    fn audio(&mut self, tokens: usize) -> Result<(), TokenizerError> {
+        if tokens == 0 {
+            return Err(TokenizerError::NoAudio);
+        }
+        self.special(special::BEGIN_AUDIO)?;
+        let place = self.tokenizer.special(special::AUDIO)?;
+        self.ids.extend(std::iter::repeat_n(place, tokens));
+        Ok(())
+    }
+}

@@ -1,0 +1,15 @@
+//! Tests of the public interface, on the genuine vocabulary and against mistral-common.
+
+/// What the tests share: the vocabulary and small files made on the spot.
+mod support;
+
+/// Numbers of audio tokens, and the `audio` section.
+mod audio;
+/// Ids back to text, whole and in steps.
+mod decode;
+/// Text to ids.
+mod encode;
+/// Files that are not usable, and what is said about them.
+mod load;
+/// Prompts of the 2507 models.
+mod prompts;
