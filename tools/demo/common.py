@@ -128,8 +128,8 @@ def sinusoids(length: int, width: int) -> torch.Tensor:
 class LogMel:
     """Batched log-mel of clips that are already zero-padded to the window: [B, n] -> [B, 128, n / 160].
 
-    The same numbers as WhisperFeatureExtractor (30 s windows: up to 1e-4), with an optional change of the
-    spectrum's shape for training.
+    The same numbers as WhisperFeatureExtractor. For training, `warp` [B] stretches the frequency axis (a
+    longer or shorter vocal tract) and `shape` [B, 128] is added to the logarithm of the spectrum.
     """
 
     def __init__(self) -> None:
@@ -137,9 +137,21 @@ class LogMel:
         self.filters = torch.from_numpy(np.ascontiguousarray(filters.T)).float()
         self.hann = torch.hann_window(400, periodic=True)
 
-    def __call__(self, x: torch.Tensor, shape: torch.Tensor | None = None) -> torch.Tensor:
-        spectrum = torch.stft(x, 400, 160, window=self.hann, return_complex=True)[..., :-1]
-        mel = torch.clamp(self.filters @ spectrum.abs().square(), min=1e-10).log10()
+    def __call__(
+        self, x: torch.Tensor, shape: torch.Tensor | None = None, warp: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        power = torch.stft(x, 400, 160, window=self.hann, return_complex=True)[..., :-1].abs().square()
+        filters = self.filters
+        if warp is not None:
+            # Row k of the stretched spectrum is read, by interpolation, at k / warp of the true one.
+            bins = power.shape[1]
+            at = (torch.arange(bins) / warp[:, None]).clamp(max=bins - 1)
+            low, part = at.floor().long(), at.frac()
+            move = torch.zeros(len(x), bins, bins)
+            move.scatter_(2, low[..., None], (1 - part)[..., None])
+            move.scatter_add_(2, (low + 1).clamp(max=bins - 1)[..., None], part[..., None])
+            filters = filters @ move
+        mel = torch.clamp(filters @ power, min=1e-10).log10()
         if shape is not None:
             mel = torch.where(mel > -10, mel + shape[:, :, None], mel)
         mel = torch.maximum(mel, mel.amax(dim=(1, 2), keepdim=True) - 8)

@@ -1,11 +1,14 @@
 """Train the demo model on the speech that synth.py made, and write it as transformers does.
 
-The genuine Voxtral-2507 architecture, small, trained from scratch in two stages:
+The genuine Voxtral-2507 architecture, small, trained from scratch in rounds. A round starts from the file
+that the round before wrote, with fresh seeds, so an interrupted training resumes with `--first-round`:
 
 1. windows just long enough for the utterances of the batch (2 to 10 s). The window stands at a random
    place of the 30 s: its encoder positions start at a random row of the position table, its audio tokens
    at the matching decoder positions, and the text always where it stands after 375 audio tokens;
-2. whole 30 s windows.
+2. the same with speakers and rooms altered (the frequency axis stretched, the spectrum's shape changed,
+   bands masked), and with some longer windows;
+3. whole 30 s windows.
 
 Loss: cross-entropy of the transcript and EOS, plus a CTC loss over words from a linear layer on the
 projector's output, which makes the alignment emerge within some hundred steps and is thrown away.
@@ -19,6 +22,7 @@ import json
 import math
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 # Threads that wait for each other sleep: on a machine that does other work too, spinning halves the speed.
@@ -40,6 +44,23 @@ from common import (
 SAMPLES_PER_TOKEN = 1280
 POSITIONS_PER_TOKEN = 4
 LABELS = {w: i + 1 for i, w in enumerate(dict.fromkeys(w for lang in LANGUAGES for w in WORDS[lang]))}  # 0: blank
+
+
+@dataclass
+class Round:
+    steps: int
+    rate: float  # peak of the learning rate
+    batch: int
+    horizon: int  # step at which the cosine of the learning rate reaches zero
+    full: bool = False  # 30 s windows
+    alter: bool = False  # alter speakers and rooms, lengthen some windows
+
+
+ROUNDS = [
+    Round(steps=2000, rate=1e-3, batch=32, horizon=5000),
+    Round(steps=2400, rate=8e-4, batch=32, horizon=2400, alter=True),
+    Round(steps=250, rate=3e-4, batch=8, horizon=250, full=True, alter=True),
+]
 
 
 class Speech:
@@ -77,10 +98,10 @@ def nothing(rng: np.random.Generator) -> np.ndarray:
 
 
 class Batches:
-    """Endless batches; utterances of like length stand together in the first stage."""
+    """Endless batches; utterances of like length stand together in short windows."""
 
-    def __init__(self, speech: Speech, tokenizer, seed: int) -> None:
-        self.speech, self.rng, self.mel = speech, np.random.default_rng(seed), LogMel()
+    def __init__(self, speech: Speech, tokenizer, seed: int, alter: bool) -> None:
+        self.speech, self.rng, self.mel, self.alter = speech, np.random.default_rng(seed), LogMel(), alter
         self.encode = {None: []} | {lang: encode(tokenizer, f"lang:{lang}") for lang in LANGUAGES}
         self.tokens = [encode(tokenizer, " ".join(r["words"])) for r in speech.records]
         self.order = np.empty(0, dtype=np.int64)
@@ -99,25 +120,49 @@ class Batches:
         return x, tail, [*self.tokens[index], EOS], [LABELS[w] for w in record["words"]]
 
     def short(self, batch: int):
-        """Stage 1: windows as long as needed, at a random place of the 30 s."""
+        """Windows as long as needed, at a random place of the 30 s."""
         while True:
             examples = sorted((self.example(2.5) for _ in range(batch * 8)), key=lambda e: len(e[0]))
             for i in self.rng.permutation(8):
                 chosen = examples[i * batch : (i + 1) * batch]
-                tokens = min(AUDIO_TOKENS, -(-len(chosen[-1][0]) // SAMPLES_PER_TOKEN) + int(self.rng.integers(0, 8)))
+                if self.alter and self.rng.random() < 0.15:  # a longer one, with fewer utterances
+                    chosen = chosen[:: max(1, batch // 10)]
+                    tokens = int(self.rng.integers(100, AUDIO_TOKENS + 1))
+                else:
+                    need = -(-len(chosen[-1][0]) // SAMPLES_PER_TOKEN)
+                    tokens = min(AUDIO_TOKENS, need + int(self.rng.integers(0, 8)))
                 first = int(self.rng.integers(0, AUDIO_TOKENS - tokens + 1)) if self.rng.random() < 0.6 else 0
                 yield self.collate(chosen, tokens, first)
 
     def full(self, batch: int):
-        """Stage 2: 30 s windows."""
+        """30 s windows."""
         while True:
             yield self.collate([self.example(18) for _ in range(batch)], AUDIO_TOKENS, 0)
+
+    def uniform(self, low: float, high: float, *size: int) -> torch.Tensor:
+        return torch.from_numpy(self.rng.uniform(low, high, size).astype(np.float32))
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Log-mel of altered speakers, microphones and rooms."""
+        n = len(x)
+        # The spectrum's slope: up to 1 (10 dB) at the ends.
+        shape = self.uniform(-1, 1, n, 1) * torch.linspace(-1, 1, 128)
+        if not self.alter:
+            return self.mel(x, shape)
+        bumps = torch.from_numpy(self.rng.normal(0, 0.35, (n, 1, 8)).astype(np.float32))
+        shape = shape + F.interpolate(bumps, 128, mode="linear", align_corners=True)[:, 0]
+        warp = torch.where(self.uniform(0, 1, n) < 0.7, self.uniform(0.82, 1.22, n), torch.ones(n))
+        mel = self.mel(x, shape, warp)
+        for row in mel:
+            if self.rng.random() < 0.3:
+                width, at = self.rng.integers(2, 14), self.rng.integers(0, 116)
+                row[at : at + width] = row.mean()
+        return mel
 
     def collate(self, examples, tokens: int, first: int) -> dict:
         length = tokens * SAMPLES_PER_TOKEN
         x = torch.from_numpy(np.stack([np.pad(e[0][:length], (0, max(0, length - len(e[0])))) for e in examples]))
-        # The spectrum's slope (up to 1 = 10 dB at the ends) stands for microphones and rooms.
-        slope = torch.from_numpy(self.rng.uniform(-1, 1, (len(examples), 1)).astype(np.float32))
+        mel = self.features(x)
         text = [e[1] + e[2] for e in examples]
         width = max(map(len, text))
         ids = torch.tensor([t + [PAD] * (width - len(t)) for t in text])
@@ -127,7 +172,7 @@ class Batches:
             row[start : start + len(transcript)] = torch.tensor(transcript)
         words = [e[3] for e in examples]
         return {
-            "mel": self.mel(x, slope * torch.linspace(-1, 1, 128)),
+            "mel": mel,
             "first": first,
             "ids": ids,
             "labels": labels,
@@ -164,6 +209,11 @@ class Trainee(torch.nn.Module):
         self.ctc = torch.nn.Linear(self.model.config.text_config.hidden_size, len(LABELS) + 1)
         self.table = sinusoids(1500, self.model.config.audio_config.hidden_size)
         self.set_window(AUDIO_TOKENS, 0)
+
+    def load(self, folder: Path) -> None:
+        """Start from what `save` wrote."""
+        saved = VoxtralForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        self.model.load_state_dict(saved.state_dict())
 
     def set_window(self, tokens: int, first: int) -> None:
         """Let the encoder take `tokens` audio tokens that start `first` tokens into the 30 s."""
@@ -258,19 +308,21 @@ def save(trainee: Trainee, out: Path) -> None:
     WhisperFeatureExtractor(feature_size=128, processor_class="VoxtralProcessor").save_pretrained(out)
 
 
-def stage(trainee, batches, steps: int, rate: float, args, check, log) -> None:
+def train_round(trainee: Trainee, batches, plan: Round, check_every: int, check, log) -> None:
     """AdamW with warm-up and a cosine to zero."""
     parameters = [p for p in trainee.parameters() if p.requires_grad]
-    decay = [p for p in parameters if p.ndim > 1]
-    rest = [p for p in parameters if p.ndim <= 1]
-    groups = [{"params": decay, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
-    warm = min(200, steps // 5)
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.01},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98), fused=True)
+    warm = min(200, plan.steps // 5)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: min((s + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * max(0, s - warm) / (steps - warm)))
+        optimizer,
+        lambda s: min((s + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * max(0, s - warm) / (plan.horizon - warm))),
     )
-    start, sums = time.time(), np.zeros(2)
-    for step in range(1, steps + 1):
+    start, sums, every = time.time(), np.zeros(2), 50
+    for step in range(1, plan.steps + 1):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss, ctc = trainee(next(batches))
         optimizer.zero_grad()
@@ -279,11 +331,12 @@ def stage(trainee, batches, steps: int, rate: float, args, check, log) -> None:
         optimizer.step()
         schedule.step()
         sums += loss.item(), ctc.item()
-        if step % 50 == 0:
-            log(f"step {step}/{steps} loss {sums[0] / 50:.4f} ctc {sums[1] / 50:.4f} {(time.time() - start) / step:.3f} s/step")
+        if step % every == 0:
+            mean, pace = sums / every, (time.time() - start) / step
+            log(f"step {step}/{plan.steps} loss {mean[0]:.4f} ctc {mean[1]:.4f} {pace:.3f} s/step")
             sums[:] = 0
-        if step % args.check_every == 0 or step == steps:
-            check(step == steps)
+        if step % check_every == 0 or step == plan.steps:
+            check()
 
 
 def keep_memory() -> None:
@@ -302,42 +355,41 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("voxtral-pipeline/demo"))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=5000, help="of the first stage (default: %(default)s)")
-    parser.add_argument("--full-steps", type=int, default=250, help="of the second stage (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--full-batch", type=int, default=8)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--full-rate", type=float, default=2e-4)
+    parser.add_argument("--first-round", type=int, default=1, help="resume: begin with this one from what --out holds")
     parser.add_argument("--check-every", type=int, default=1000)
     args = parser.parse_args()
 
     keep_memory()
     logging.disable_progress_bar()
-    torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "tekken.json").write_text(json.dumps(tekken(), ensure_ascii=False))
     tokenizer = load_tokenizer(args.out)
     train, dev = Speech(args.speech, "train"), Speech(args.speech, "dev")
-    trainee, batches = Trainee(), Batches(train, tokenizer, args.seed)
     start = time.time()
 
     def log(text: str) -> None:
         print(f"[{time.time() - start:6.0f} s] {text}", flush=True)
 
-    log(f"{sum(p.numel() for p in trainee.model.parameters())} parameters, {len(train)} utterances")
+    for number, plan in enumerate(ROUNDS, 1):
+        if number < args.first_round:
+            continue
+        torch.manual_seed(args.seed + number - 1)
+        trainee = Trainee()
+        if number > 1:
+            trainee.load(args.out)
+        batches = Batches(train, tokenizer, args.seed + number - 1, plan.alter)
+        log(f"round {number}: {sum(p.numel() for p in trainee.model.parameters())} parameters, {plan}")
 
-    def check(last: bool, tokens: int, count: int) -> None:
-        rate = develop(trainee, dev, tokenizer, count, tokens, args.seed)
-        log(f"dev word error rate {100 * rate:.2f} % ({count} utterances, windows of {tokens} tokens)")
-        save(trainee, args.out)
+        def check() -> None:
+            # Long windows make slow checks: fewer utterances there.
+            tokens, count = (AUDIO_TOKENS, 80) if plan.full else (100, 200)
+            rate = develop(trainee, dev, tokenizer, count, tokens, args.seed)
+            log(f"dev word error rate {100 * rate:.2f} % ({count} utterances, windows of {tokens} tokens)")
+            save(trainee, args.out)
 
-    stage(trainee, batches.short(args.batch), args.steps, args.rate, args, lambda last: check(last, 100, 200), log)
-    check(True, AUDIO_TOKENS, 80)
-    stage(
-        trainee, batches.full(args.full_batch), args.full_steps, args.full_rate, args,
-        lambda last: check(last, AUDIO_TOKENS, 400 if last else 80), log,
-    )  # fmt: skip
+        draws = batches.full(plan.batch) if plan.full else batches.short(plan.batch)
+        train_round(trainee, draws, plan, args.check_every, check, log)
 
 
 if __name__ == "__main__":

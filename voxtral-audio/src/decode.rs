@@ -7,26 +7,19 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Cursor, Read, Seek};
+use std::io::{Cursor, Read, Seek};
 use std::path::Path;
-use std::sync::LazyLock;
 use std::time::Duration;
 
-use symphonia::core::audio::GenericAudioBufferRef;
-use symphonia::core::codecs::CodecParameters;
-use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
-use symphonia::core::codecs::registry::CodecRegistry;
+use symphonia::core::codecs::audio::AudioDecoder;
 use symphonia::core::errors::Error as Symphonia;
-use symphonia::core::formats::probe::Hint;
-use symphonia::core::formats::{FormatOptions, FormatReader, Track, TrackType};
-use symphonia::core::io::MediaSourceStream;
-use symphonia::core::meta::MetadataOptions;
-use symphonia::default::{get_probe, register_enabled_codecs};
-use symphonia_adapter_libopus::OpusDecoder;
+use symphonia::core::formats::FormatReader;
+use symphonia::core::packet::Packet;
 
+use crate::container::{self, guard};
 use crate::error::AudioError;
+use crate::header;
 use crate::source::{Failure, Reader, Source};
-use crate::wav;
 
 /// The most that is read from a pipe or device, in bytes: formats are probed and indexed by
 /// seeking, so a stream that cannot seek is kept in memory.
@@ -35,13 +28,6 @@ const MAX_STREAM: u64 = 1 << 30;
 /// A file that ends this much before its own header says so counts as truncated. Headers of
 /// compressed formats include encoder delay and padding, which are cut off.
 const LENGTH_TOLERANCE: Duration = Duration::from_millis(250);
-
-static CODECS: LazyLock<CodecRegistry> = LazyLock::new(|| {
-    let mut registry = CodecRegistry::new();
-    register_enabled_codecs(&mut registry);
-    registry.register_audio_decoder::<OpusDecoder>();
-    registry
-});
 
 /// A streaming decoder: an iterator of chunks of mono samples at the file's own rate.
 ///
@@ -135,18 +121,18 @@ impl Decoder {
             return Err(AudioError::Empty);
         }
         let mut truncated = false;
-        if let Some(repair) = wav::repair(&mut source, length).map_err(AudioError::Read)? {
+        if let Some(repair) = header::repair(&mut source, length).map_err(AudioError::Read)? {
             source.patch(repair.patches);
             truncated = repair.truncated;
         }
         let failure = source.failure();
-        let format = probe(source).map_err(|error| match failure.take() {
+        let format = container::probe(source).map_err(|error| match failure.take() {
             Some(error) => AudioError::Read(error),
             None => error,
         })?;
-        let track = select(&*format)?;
-        let (id, duration) = (track.id, duration(track));
-        let codec = codec(track)?;
+        let track = container::select(&*format)?;
+        let (id, duration) = (track.id, container::duration(track));
+        let codec = container::codec(track)?;
         let mut decoder = Self {
             format,
             codec,
@@ -203,7 +189,7 @@ impl Decoder {
                 Step::Nothing => {}
                 Step::End => {
                     return Err(match cause {
-                        Some(source) => malformed("audio", source),
+                        Some(source) => container::malformed("audio", source),
                         None => AudioError::Empty,
                     });
                 }
@@ -215,7 +201,7 @@ impl Decoder {
 
     /// Reads and decodes one packet. What went wrong without ending anything goes to `cause`.
     fn step(&mut self, cause: &mut Option<Symphonia>) -> Result<Step, AudioError> {
-        let packet = match self.format.next_packet() {
+        let packet = match guard(|| self.format.next_packet()) {
             Ok(Some(packet)) => packet,
             Ok(None) => return self.end(),
             Err(Symphonia::ResetRequired) => return self.restart(),
@@ -229,13 +215,9 @@ impl Decoder {
         if packet.track_id != self.track {
             return Ok(Step::Nothing);
         }
-        match self.codec.decode(&packet) {
-            Ok(buffer) if buffer.frames() == 0 => Ok(Step::Nothing),
-            Ok(buffer) => {
-                let (rate, channels) = (buffer.spec().rate(), buffer.num_planes());
-                interleave(&buffer, &mut self.interleaved);
-                self.accept(rate, channels)
-            }
+        match self.decode(&packet) {
+            Ok((_, _)) if self.interleaved.is_empty() => Ok(Step::Nothing),
+            Ok((rate, channels)) => self.accept(rate, channels),
             Err(error) => {
                 if self.skipped == 0 {
                     tracing::warn!(%error, "packet cannot be decoded, left out");
@@ -245,6 +227,18 @@ impl Decoder {
                 Ok(Step::Nothing)
             }
         }
+    }
+
+    /// Decodes a packet to `interleaved`; gives its rate and channels.
+    fn decode(&mut self, packet: &Packet) -> Result<(u32, usize), Symphonia> {
+        let Self {
+            codec, interleaved, ..
+        } = self;
+        guard(|| {
+            let buffer = codec.decode(packet)?;
+            buffer.copy_to_vec_interleaved::<f32>(interleaved);
+            Ok((buffer.spec().rate(), buffer.num_planes()))
+        })
     }
 
     /// Checks and averages what was just decoded.
@@ -282,8 +276,8 @@ impl Decoder {
 
     /// A chained stream (Ogg) has begun anew: decodes on with its first audio track.
     fn restart(&mut self) -> Result<Step, AudioError> {
-        let track = select(&*self.format)?;
-        self.codec = codec(track)?;
+        let track = container::select(&*self.format)?;
+        self.codec = container::codec(track)?;
         self.track = track.id;
         // The stated duration was that of the first link only.
         self.duration = None;
@@ -368,98 +362,6 @@ enum Step {
     End,
 }
 
-/// Finds out what kind of file this is. No hint is given: only the content counts.
-fn probe(source: Source) -> Result<Box<dyn FormatReader>, AudioError> {
-    let stream = MediaSourceStream::new(Box::new(source), Default::default());
-    get_probe()
-        .probe(
-            &Hint::new(),
-            stream,
-            FormatOptions::default(),
-            MetadataOptions::default(),
-        )
-        .map_err(|error| match error {
-            Symphonia::Unsupported(what) if what.starts_with("core (probe)") => {
-                AudioError::NotAudio(Box::new(error))
-            }
-            Symphonia::Unsupported(_) => unsupported("form of this file", error),
-            // Too little of a file to tell its kind.
-            Symphonia::IoError(ref cause) if cause.kind() == io::ErrorKind::UnexpectedEof => {
-                malformed("header (file ends within it)", error)
-            }
-            _ => malformed("header", error),
-        })
-}
-
-/// The first audio track, with a codec that is known if there is one.
-fn select(format: &dyn FormatReader) -> Result<&Track, AudioError> {
-    format
-        .first_track_known_codec(TrackType::Audio)
-        .or_else(|| format.first_track(TrackType::Audio))
-        .ok_or(AudioError::NoAudioTrack {
-            tracks: format.tracks().len(),
-        })
-}
-
-fn codec(track: &Track) -> Result<Box<dyn AudioDecoder>, AudioError> {
-    let Some(CodecParameters::Audio(parameters)) = &track.codec_params else {
-        return Err(AudioError::NoAudioTrack { tracks: 1 });
-    };
-    if parameters.sample_rate == Some(0) {
-        return Err(AudioError::SampleRate {
-            found: 0,
-            min: 1,
-            max: u32::MAX,
-        });
-    }
-    CODECS
-        .make_audio_decoder(parameters, &AudioDecoderOptions::default())
-        .map_err(|error| match error {
-            Symphonia::Unsupported(_) => unsupported(&describe(parameters), error),
-            _ => malformed("codec header", error),
-        })
-}
-
-/// Names a codec as well as is possible without its decoder.
-fn describe(parameters: &AudioCodecParameters) -> String {
-    let channels = parameters
-        .channels
-        .as_ref()
-        .map_or(0, |channels| channels.count());
-    format!(
-        "audio codec {} with {channels} channel(s)",
-        parameters.codec
-    )
-}
-
-fn unsupported(what: &str, error: Symphonia) -> AudioError {
-    AudioError::Unsupported {
-        what: what.into(),
-        source: Box::new(error),
-    }
-}
-
-fn malformed(what: &'static str, error: Symphonia) -> AudioError {
-    AudioError::Malformed {
-        what,
-        source: Box::new(error),
-    }
-}
-
-/// How long a track says it is.
-fn duration(track: &Track) -> Option<Duration> {
-    let time = track.time_base?.calc_duration(track.duration?)?;
-    Duration::try_from_secs_f64(time.as_secs_f64()).ok()
-}
-
-fn seconds(samples: u64, sample_rate: u32) -> Duration {
-    Duration::from_secs_f64(samples as f64 / f64::from(sample_rate.max(1)))
-}
-
-fn interleave(buffer: &GenericAudioBufferRef<'_>, samples: &mut Vec<f32>) {
-    buffer.copy_to_vec_interleaved::<f32>(samples);
-}
-
 /// The mean of the channels. `interleaved` is `[frames, channels]`.
 fn average(interleaved: &[f32], channels: usize) -> Vec<f32> {
     if channels == 1 {
@@ -469,4 +371,8 @@ fn average(interleaved: &[f32], channels: usize) -> Vec<f32> {
         .chunks_exact(channels)
         .map(|frame| frame.iter().sum::<f32>() / channels as f32)
         .collect()
+}
+
+fn seconds(samples: u64, sample_rate: u32) -> Duration {
+    Duration::from_secs_f64(samples as f64 / f64::from(sample_rate.max(1)))
 }

@@ -38,13 +38,14 @@
 #![forbid(unsafe_code)]
 
 mod audio;
+mod container;
 mod decode;
 mod error;
 mod filter_bank;
+mod header;
 mod mel;
 mod resample;
 mod source;
-mod wav;
 
 pub use audio::Audio;
 pub use decode::Decoder;

@@ -65,7 +65,7 @@ impl MelConfig {
         if self.sample_rate == 0 {
             return fail("sample_rate", 0, "at least 1");
         }
-        if self.window_size % 2 != 0 || !(2..=1 << 16).contains(&self.window_size) {
+        if !self.window_size.is_multiple_of(2) || !(2..=1 << 16).contains(&self.window_size) {
             return fail(
                 "window_size",
                 self.window_size,

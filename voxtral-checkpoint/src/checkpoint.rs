@@ -12,7 +12,7 @@ use crate::error::{CheckpointError, MissingTensor};
 use crate::folder::{self, Description};
 use crate::form::{Form, Rule};
 use crate::hf;
-use crate::names::{self, TensorSpec};
+use crate::names::{self, Module, TensorSpec};
 use crate::rope::{self, Direction};
 use crate::sinusoid::sinusoid;
 use crate::storage::{Located, Storage};
@@ -256,7 +256,8 @@ impl Checkpoint {
     /// nothing else is.
     ///
     /// # Errors
-    /// The first of: missing tensors, a tensor of another shape, surplus tensors.
+    /// The first of: missing tensors, a tensor of another shape, surplus tensors, a stored head
+    /// that is not the embedding where the configuration says that it is.
     pub fn check_complete(&self) -> Result<(), CheckpointError> {
         let missing = self.missing();
         if !missing.is_empty() {

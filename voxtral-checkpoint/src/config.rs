@@ -1,9 +1,8 @@
 //! What a checkpoint says of its model: one [`ModelConfig`] for every variant.
 //!
 //! Every dimension, epsilon, base and window is read from the checkpoint's own files; nothing
-//! falls back to a number of ours. The two readers ([`crate::hf`] and [`crate::native`]) fill the
-//! same types, so the layers never ask which form or which model a checkpoint has: a variant is
-//! data.
+//! falls back to a number of ours. The readers of both forms fill the same types, so the layers
+//! never ask which form or which model a checkpoint has: a variant is data.
 
 use std::num::NonZeroUsize;
 

@@ -214,6 +214,18 @@ pub enum CheckpointError {
         expected: Vec<usize>,
     },
 
+    /// A head is stored that is not the embedding, and the configuration says that they are one.
+    #[error(
+        "tensor `{head}` differs from `{embedding}`, and the configuration says that they are tied: \
+         set `tie_word_embeddings` (or `tied_embeddings`) to what the model was trained with"
+    )]
+    NotTied {
+        /// The head, by its stored name.
+        head: String,
+        /// The embedding, by its stored name.
+        embedding: String,
+    },
+
     /// The position table is not the sinusoid, so the native form cannot hold it.
     #[error(
         "tensor `{tensor}` differs from the sinusoid by up to {difference}, and the native form has no \

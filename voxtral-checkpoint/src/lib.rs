@@ -1,4 +1,39 @@
 //! Configurations, tensor names, readers and writers of Voxtral checkpoints.
+//!
+//! Voxtral models come in two forms: Hugging Face's (`config.json`, `model.safetensors` or shards)
+//! and Mistral's own (`params.json`, `consolidated.safetensors`). They differ in names, in the order
+//! of the rows that rotary embeddings turn, and in how they describe the model. [`Checkpoint`] opens
+//! either, says in one [`ModelConfig`] what the model is, and gives its tensors under one set of
+//! canonical names ([`tensors`] lists them, with shapes) in one layout, Hugging Face's. Weights are
+//! mapped, not read, and used where they lie.
+//!
+//! Files are not trusted: a header that lies, an index that names the wrong shard, a tensor that is
+//! missing, misshapen or of a foreign type, a configuration that lacks a number is an error that
+//! says which file, which tensor or field, what was found and what was expected.
+//!
+//! [`convert()`] writes one form from the other, and [`random_checkpoint`] makes a checkpoint of
+//! genuine names and shapes with random values, as here for a model of a few kilobytes:
+//!
+//! ```
+//! use std::ops::ControlFlow;
+//! use voxtral_checkpoint::{Checkpoint, Form, RandomModel, RandomOptions, random_checkpoint};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let root = tempfile::tempdir()?;
+//! # let out = root.path().join("model");
+//! # let params = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/offline/native/params.json").into();
+//! let options = RandomOptions { form: Form::Native, ..RandomOptions::new(RandomModel::File(params)) };
+//! random_checkpoint(&options, &out, &mut |_| ControlFlow::Continue(()))?;
+//!
+//! let checkpoint = Checkpoint::open(&out)?;
+//! checkpoint.check_complete()?;
+//! let decoder = &checkpoint.config().decoder;
+//! let shape = [decoder.vocab_size, decoder.hidden_size];
+//! let embedding = checkpoint.tensor("decoder.embedding.weight", &shape)?;
+//! assert_eq!(embedding.to_f32().len(), shape[0] * shape[1]);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod config;
 

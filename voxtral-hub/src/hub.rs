@@ -96,7 +96,7 @@ impl Hub {
             return Ok(folder);
         }
         if self.offline {
-            let lacks = files::lacks(current.as_deref().unwrap_or(Path::new("")));
+            let lacks = files::lacks(&current.unwrap_or_else(|| shelf.snapshot(wanted)));
             return Err(HubError::Offline {
                 repo: name(),
                 cache: self.cache.clone(),

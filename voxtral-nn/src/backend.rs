@@ -24,6 +24,14 @@ pub trait Backend: burn_tensor::backend::Backend {
         matrix.cast(DType::F32)
     }
 
+    /// Writes `new`, `[batch, heads, count, d]`, into `memory`, `[batch, heads, capacity, d]`,
+    /// from position `start` on; in place where `memory` has no other owner.
+    #[must_use]
+    fn write(memory: Tensor<Self, 4>, start: usize, new: Tensor<Self, 4>) -> Tensor<Self, 4> {
+        let [batch, heads, count, d] = new.dims();
+        memory.slice_assign([0..batch, 0..heads, start..start + count, 0..d], new)
+    }
+
     /// `x Wᵀ + b`: `x` is `[rows, in]`, `weight` `[out, in]`, `bias` `[out]`; gives `[rows, out]`.
     #[must_use]
     fn project(
@@ -101,8 +109,9 @@ where
 
 #[cfg(feature = "flex")]
 mod flex {
-    //! Burn's default CPU backend. Its cast goes through a `f64` copy on one core, and every
-    //! decoded token widens every matrix once: so that one step has a direct form here.
+    //! Burn's default CPU backend. Two of its operations have a direct form here: its cast goes
+    //! through a `f64` copy on one core, and every decoded token widens every matrix once; its
+    //! slice assignment copies the whole tensor, and every token would copy the KV cache.
 
     use burn_flex::{Flex, FlexTensor, Layout};
     use burn_tensor::{Bytes, DType, Tensor, TensorPrimitive, bf16, f16};
@@ -117,6 +126,22 @@ mod flex {
                 _ => primitive,
             };
             Tensor::from_primitive(TensorPrimitive::Float(widened))
+        }
+
+        fn write(memory: Tensor<Self, 4>, start: usize, new: Tensor<Self, 4>) -> Tensor<Self, 4> {
+            let [batch, heads, count, d] = new.dims();
+            let capacity = memory.dims()[2];
+            let mut memory = memory.into_primitive().tensor();
+            let new = new.into_primitive().tensor().to_contiguous();
+            let first = new.layout().start_offset();
+            let source = &new.storage::<f32>()[first..first + batch * heads * count * d];
+            // A cache is created whole, so its rows lie where its shape says.
+            let target = memory.storage_mut::<f32>();
+            for (head, rows) in source.chunks_exact(count * d).enumerate() {
+                let to = (head * capacity + start) * d;
+                target[to..to + rows.len()].copy_from_slice(rows);
+            }
+            Tensor::from_primitive(TensorPrimitive::Float(memory))
         }
     }
 

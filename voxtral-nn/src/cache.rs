@@ -105,15 +105,63 @@ fn write<B: Backend>(
     start: usize,
     new: Tensor<B, 4>,
 ) -> Tensor<B, 4> {
-    let [batch, heads, count, head_dim] = new.dims();
-    let end = start + count;
-    let slot = [0..batch, 0..heads, start..end, 0..head_dim];
+    let end = start + new.dims()[2];
     let written = match store.take() {
-        Some(memory) => memory.slice_assign(slot, new),
+        Some(memory) => B::write(memory, start, new),
         // Only a panic between the two lines could have left the memory out.
         None => unreachable!("the cache's memory is put back after every write"),
     };
     let seen = written.clone().slice_dim(2, 0..end);
     *store = Some(written);
     seen
+}
+
+#[cfg(test)]
+mod tests {
+    use burn_flex::Flex;
+    use burn_tensor::TensorData;
+
+    use super::*;
+
+    const HEADS: AttentionConfig = AttentionConfig {
+        num_heads: 2,
+        num_kv_heads: 1,
+        head_dim: 2,
+    };
+
+    fn rows(values: &[f32]) -> Tensor<Flex, 4> {
+        let data = TensorData::new(values.to_vec(), [1, 1, values.len() / 2, 2]);
+        Tensor::from_data(data, &Default::default())
+    }
+
+    #[test]
+    fn positions_follow_each_other_in_the_same_memory() {
+        let mut cache = KvCache::<Flex>::new(1, HEADS, 3, &Default::default());
+        let mut memory = Vec::new();
+        let mut seen = Vec::new();
+        for new in [&[1.0, 2.0, 3.0, 4.0][..], &[5.0, 6.0]] {
+            let (start, layers) = cache.claim(new.len() / 2).unwrap();
+            let (keys, values) = layers[0].append(start, rows(new), rows(new));
+            seen = keys.into_data().into_vec::<f32>().unwrap();
+            assert_eq!(seen, values.into_data().into_vec::<f32>().unwrap());
+            let stored = layers[0].keys.clone().unwrap().into_primitive().tensor();
+            memory.push(stored.bytes().as_ptr());
+        }
+        assert_eq!(seen, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(memory[0], memory[1], "written in place, not copied");
+    }
+
+    #[test]
+    fn a_full_cache_says_so() {
+        let mut cache = KvCache::<Flex>::new(1, HEADS, 3, &Default::default());
+        cache.claim(2).unwrap();
+        let error = cache.claim(2).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "KV cache holds 3 positions, of which 2 are used: 2 more do not fit"
+        );
+        assert_eq!(cache.len(), 2, "nothing was claimed");
+        cache.clear();
+        assert!(cache.claim(3).is_ok());
+    }
 }

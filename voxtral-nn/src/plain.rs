@@ -178,3 +178,166 @@ fn ranges(len: usize, step: usize) -> impl Iterator<Item = Range<usize>> {
         .step_by(step)
         .map(move |start| start..(start + step).min(len))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use burn_flex::Flex;
+
+    use super::*;
+
+    type T<const D: usize> = Tensor<Flex, D>;
+
+    /// Numbers without a pattern, in [-1, 1].
+    fn noise<const D: usize>(shape: [usize; D], seed: u64) -> T<D> {
+        let values: Vec<f32> = (0..shape.iter().product::<usize>() as u64)
+            .map(|i| ((i + 1) * 7_919 + seed * 104_729) as f64)
+            .map(|x| ((x.sin() * 43_758.545_3).fract()) as f32)
+            .collect();
+        Tensor::from_data(TensorData::new(values, shape), &Default::default())
+    }
+
+    fn values<const D: usize>(x: T<D>) -> Vec<f32> {
+        x.into_data().into_vec().unwrap()
+    }
+
+    #[track_caller]
+    fn assert_close(found: &[f32], expected: &[f64], tolerance: f64) {
+        assert_eq!(found.len(), expected.len());
+        for (i, (x, y)) in found.iter().zip(expected).enumerate() {
+            assert!((f64::from(*x) - y).abs() <= tolerance, "at {i}: {x} instead of {y}");
+        }
+    }
+
+    /// Attention of one query head by its definition, in `f64`.
+    fn attention_by_definition(q: &[f32], k: &[f32], v: &[f32], d: usize, mask: Mask) -> Vec<f64> {
+        let (queries, keys) = (q.len() / d, k.len() / d);
+        let mut out = Vec::new();
+        for i in 0..queries {
+            let position = keys - queries + i;
+            let weights: Vec<f64> = (0..keys)
+                .map(|j| {
+                    let seen = match mask {
+                        Mask::Full => true,
+                        Mask::Causal => j <= position,
+                        Mask::SlidingWindow(w) => j <= position && j + w.get() > position,
+                    };
+                    let dot: f64 = (0..d)
+                        .map(|c| f64::from(q[i * d + c]) * f64::from(k[j * d + c]))
+                        .sum();
+                    if seen { (dot / (d as f64).sqrt()).exp() } else { 0.0 }
+                })
+                .collect();
+            let total: f64 = weights.iter().sum();
+            for c in 0..d {
+                let sum: f64 = (0..keys).map(|j| weights[j] * f64::from(v[j * d + c])).sum();
+                out.push(sum / total);
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn attention_is_its_definition() {
+        let (heads, kv_heads, d) = (6, 2, 4);
+        let window = |n| Mask::SlidingWindow(NonZeroUsize::new(n).unwrap());
+        for mask in [Mask::Full, Mask::Causal, window(1), window(3), window(100)] {
+            for (queries, keys) in [(1, 1), (5, 5), (1, 9), (4, 9)] {
+                let q = noise([1, heads, queries, d], 1);
+                let k = noise([1, kv_heads, keys, d], 2);
+                let v = noise([1, kv_heads, keys, d], 3);
+                let found = values(attention(q.clone(), k.clone(), v.clone(), mask));
+                let (q, k, v) = (values(q), values(k), values(v));
+                for head in 0..heads {
+                    let kv = head / (heads / kv_heads) * keys * d;
+                    let expected = attention_by_definition(
+                        &q[head * queries * d..][..queries * d],
+                        &k[kv..][..keys * d],
+                        &v[kv..][..keys * d],
+                        d,
+                        mask,
+                    );
+                    assert_close(&found[head * queries * d..][..queries * d], &expected, 1e-6);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_queries_do_not_change_the_result() {
+        // Long enough for several blocks: 2 heads of 6000 keys leave 5592 queries to a block.
+        let (keys, d) = (6000, 2);
+        let q = noise([1, 2, keys, d], 4);
+        let (k, v) = (noise([1, 1, keys, d], 5), noise([1, 1, keys, d], 6));
+        let window = Mask::SlidingWindow(NonZeroUsize::new(50).unwrap());
+        for mask in [Mask::Causal, window] {
+            let whole = attention(q.clone(), k.clone(), v.clone(), mask);
+            // The last query, alone, sees the same keys.
+            let last = |x: &T<4>| values(x.clone().slice_dim(2, keys - 1..keys));
+            let q = q.clone().slice_dim(2, keys - 1..keys);
+            let alone = attention(q, k.clone(), v.clone(), mask);
+            let expected: Vec<f64> = values(alone).into_iter().map(f64::from).collect();
+            assert_close(&last(&whole), &expected, 1e-5);
+        }
+    }
+
+    #[test]
+    fn a_narrow_weight_is_widened_exactly() {
+        // More rows than one block holds.
+        let shape = [WIDEN_ELEMENTS / 512 + 3, 512];
+        let x = noise([2, 512], 7);
+        for dtype in [DType::BF16, DType::F16] {
+            let weight = noise(shape, 8).cast(dtype);
+            let widened = weight.clone().cast(DType::F32);
+            let expected: Vec<f64> = values(linear(x.clone(), &widened, None))
+                .into_iter()
+                .map(f64::from)
+                .collect();
+            assert_close(&values(linear(x.clone(), &weight, None)), &expected, 1e-4);
+        }
+    }
+
+    #[test]
+    fn rms_norm_is_its_definition() {
+        let (x, weight, eps) = (noise([1, 2, 5], 9), noise([5], 10), 0.1);
+        let found = values(rms_norm(x.clone(), &weight, eps));
+        let (x, weight) = (values(x), values(weight));
+        let expected: Vec<f64> = x
+            .chunks(5)
+            .flat_map(|row| {
+                let square: f64 = row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / 5.0;
+                let scale = 1.0 / (square + eps).sqrt();
+                row.iter()
+                    .zip(&weight)
+                    .map(move |(&v, &g)| f64::from(v) * scale * f64::from(g))
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        assert_close(&found, &expected, 1e-6);
+    }
+
+    #[test]
+    fn layer_norm_is_its_definition() {
+        let (x, eps) = (noise([1, 2, 5], 11), 0.1);
+        let (weight, bias) = (noise([5], 12), noise([5], 13));
+        let found = values(layer_norm(x.clone(), &weight, &bias, eps));
+        let (x, weight, bias) = (values(x), values(weight), values(bias));
+        let expected: Vec<f64> = x
+            .chunks(5)
+            .flat_map(|row| {
+                let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / 5.0;
+                let variance =
+                    row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / 5.0;
+                let scale = 1.0 / (variance + eps).sqrt();
+                (0..5)
+                    .map(|i| {
+                        (f64::from(row[i]) - mean) * scale * f64::from(weight[i])
+                            + f64::from(bias[i])
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        assert_close(&found, &expected, 1e-6);
+    }
+}

@@ -43,3 +43,42 @@ impl<B: Backend> Rotary<B> {
         B::rotate(x, self.cos.clone(), self.sin.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn_flex::Flex;
+
+    use super::*;
+
+    fn rotate(x: [f32; 4], position: usize) -> Vec<f32> {
+        let device = Default::default();
+        let x = Tensor::<Flex, 1>::from_floats(x, &device).reshape([1, 1, 1, 4]);
+        let rotary = Rotary::new(position..position + 1, 4, 100.0, &device);
+        rotary.rotate(x).into_data().into_vec().unwrap()
+    }
+
+    #[test]
+    fn halves_turn_by_their_angles() {
+        // Pairs (x0, x2) at angle t and (x1, x3) at angle t · 100^(-1/2).
+        let found = rotate([1.0, 2.0, 3.0, 4.0], 7);
+        let turn = |a: f64, b: f64, angle: f64| {
+            let (sin, cos) = angle.sin_cos();
+            [a * cos - b * sin, b * cos + a * sin]
+        };
+        let (first, second) = (turn(1.0, 3.0, 7.0), turn(2.0, 4.0, 0.7));
+        let expected = [first[0], second[0], first[1], second[1]];
+        for (x, y) in found.iter().zip(expected) {
+            assert!((f64::from(*x) - y).abs() < 1e-6, "{x} instead of {y}");
+        }
+    }
+
+    #[test]
+    fn products_depend_on_the_distance_alone() {
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
+        let (q, k) = ([0.3, -0.2, 0.9, 0.4], [0.5, 0.1, -0.7, 0.6]);
+        let near = dot(&rotate(q, 12), &rotate(k, 5));
+        // Far out, where angles computed in f32 would be off by a thousandth.
+        let far = dot(&rotate(q, 100_012), &rotate(k, 100_005));
+        assert!((near - far).abs() < 1e-5, "{near} and {far}");
+    }
+}

@@ -27,6 +27,9 @@ use crate::error::TokenizerError;
 /// Number of single bytes, which the vocabulary begins with.
 const SINGLE_BYTES: usize = 256;
 
+/// Largest number of ids: all of them fit an `i32` too, as tensor libraries like them.
+const MAX_IDS: usize = i32::MAX as usize;
+
 /// Version of a tokenizer file, which decides how prompts are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -143,19 +146,23 @@ impl<'a> TekkenFile<'a> {
 
     /// Number of ids for special tokens, listed or not.
     pub(crate) fn num_special_tokens(&self) -> Result<u32, TokenizerError> {
+        let size = self.config.default_vocab_size;
+        if size > MAX_IDS {
+            return Err(TokenizerError::Config {
+                key: "default_vocab_size",
+                found: size,
+                expected: format!("at most {MAX_IDS}, the number of ids there can be"),
+            });
+        }
         let found = self.config.default_num_special_tokens;
-        let limit = self.config.default_vocab_size;
-        match u32::try_from(found) {
-            Ok(count) if found < limit && u32::try_from(limit).is_ok() => Ok(count),
-            _ => Err(TokenizerError::Config {
+        u32::try_from(found)
+            .ok()
+            .filter(|_| found < size)
+            .ok_or_else(|| TokenizerError::Config {
                 key: "default_num_special_tokens",
                 found,
-                expected: format!(
-                    "less than {}, the smaller of `default_vocab_size` and what an id can hold",
-                    limit.min(u32::MAX as usize)
-                ),
-            }),
-        }
+                expected: format!("less than {size}, which is `config.default_vocab_size`"),
+            })
     }
 
     /// Rank and name of the special tokens listed, or of those a v7 file has without a list.

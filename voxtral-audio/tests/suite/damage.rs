@@ -176,6 +176,7 @@ fn truncated_files_give_what_is_there() {
         ("source.wav", true),
         ("wav-f32.wav", true),
         ("aiff-s16.aiff", true),
+        ("caf-s16.caf", true),
         ("mp3.mp3", false),
         ("ogg-vorbis.ogg", false),
         ("ogg-opus.opus", false),
@@ -281,7 +282,7 @@ const MAGIC: [&[u8]; 10] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_bytes_never_panic(

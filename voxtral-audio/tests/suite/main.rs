@@ -1,5 +1,11 @@
 //! Tests of the public interface, on real files.
 
+#![expect(clippy::unwrap_used, reason = "a failed test may panic anywhere")]
+#![expect(
+    clippy::print_stdout,
+    reason = "measured figures, shown with --nocapture"
+)]
+
 mod clip;
 mod damage;
 mod formats;

@@ -16,7 +16,7 @@ fn with(fixture: &str, file: &str, pointer: &str, value: Value) -> Result<Checkp
 }
 
 #[track_caller]
-fn assert_fails(fixture: &str, file: &str, pointer: &str, value: Value, expected: &str) {
+pub(crate) fn assert_fails(fixture: &str, file: &str, pointer: &str, value: Value, expected: &str) {
     let error = with(fixture, file, pointer, value)
         .err()
         .unwrap_or_default();
@@ -24,106 +24,6 @@ fn assert_fails(fixture: &str, file: &str, pointer: &str, value: Value, expected
         error.contains(expected),
         "{pointer}: {error:?} does not say {expected:?}"
     );
-}
-
-#[test]
-fn every_dimension_must_be_there() {
-    for (fixture, file, fields) in [
-        (
-            "offline/hf",
-            "config.json",
-            &[
-                "model_type",
-                "audio_config",
-                "text_config",
-                "audio_config.hidden_size",
-                "audio_config.intermediate_size",
-                "audio_config.num_hidden_layers",
-                "audio_config.num_attention_heads",
-                "audio_config.num_mel_bins",
-                "audio_config.max_source_positions",
-                "audio_config.activation_function",
-                "text_config.vocab_size",
-                "text_config.hidden_size",
-                "text_config.intermediate_size",
-                "text_config.num_hidden_layers",
-                "text_config.num_attention_heads",
-                "text_config.num_key_value_heads",
-                "text_config.head_dim",
-                "text_config.hidden_act",
-                "text_config.rms_norm_eps",
-                "text_config.rope_parameters.rope_theta",
-            ][..],
-        ),
-        (
-            "offline/hf",
-            "preprocessor_config.json",
-            &["feature_size", "hop_length", "n_fft", "sampling_rate"][..],
-        ),
-        (
-            "realtime/hf",
-            "config.json",
-            &[
-                "downsample_factor",
-                "audio_config.rms_norm_eps",
-                "audio_config.rope_parameters.rope_theta",
-                "audio_config.hidden_act",
-            ][..],
-        ),
-        (
-            "realtime/hf",
-            "preprocessor_config.json",
-            &["global_log_mel_max"][..],
-        ),
-        (
-            "offline/native",
-            "params.json",
-            &[
-                "dim",
-                "n_layers",
-                "head_dim",
-                "hidden_dim",
-                "n_heads",
-                "n_kv_heads",
-                "rope_theta",
-                "norm_eps",
-                "vocab_size",
-                "multimodal",
-                "multimodal.whisper_model_args",
-                "multimodal.whisper_model_args.downsample_args.downsample_factor",
-                "multimodal.whisper_model_args.encoder_args.dim",
-                "multimodal.whisper_model_args.encoder_args.n_layers",
-                "multimodal.whisper_model_args.encoder_args.head_dim",
-                "multimodal.whisper_model_args.encoder_args.hidden_dim",
-                "multimodal.whisper_model_args.encoder_args.n_heads",
-                "multimodal.whisper_model_args.encoder_args.max_source_positions",
-                "multimodal.whisper_model_args.encoder_args.audio_encoding_args.sampling_rate",
-                "multimodal.whisper_model_args.encoder_args.audio_encoding_args.num_mel_bins",
-                "multimodal.whisper_model_args.encoder_args.audio_encoding_args.hop_length",
-                "multimodal.whisper_model_args.encoder_args.audio_encoding_args.window_size",
-            ][..],
-        ),
-        (
-            "realtime/native",
-            "params.json",
-            &[
-                "ada_rms_norm_t_cond_dim",
-                "multimodal.whisper_model_args.encoder_args.rope_theta",
-                "multimodal.whisper_model_args.encoder_args.norm_eps",
-            ][..],
-        ),
-    ] {
-        for field in fields {
-            let pointer = format!("/{}", field.replace('.', "/"));
-            assert_fails(
-                fixture,
-                file,
-                &pointer,
-                Value::Null,
-                &format!("`{file}` lacks the field `{field}`"),
-            );
-        }
-    }
 }
 
 #[test]

@@ -220,6 +220,21 @@ fn rows_are_not_reordered_where_their_number_is_wrong() {
 }
 
 #[test]
+fn a_head_that_is_not_the_embedding_it_is_said_to_be() {
+    let dir = common::copy("realtime/hf-in-memory");
+    common::edit(&dir.path().join(WEIGHTS), |tensors| {
+        tensors.get_mut("lm_head.weight").unwrap().2[63 * 48] ^= 1;
+    });
+    assert_says(
+        &failure(dir.path()),
+        &[
+            "tensor `lm_head.weight` differs from `model.language_model.embed_tokens.weight`",
+            "tied",
+        ],
+    );
+}
+
+#[test]
 fn indexes_that_lie() {
     let index = |change: &dyn Fn(&Path)| {
         let dir = common::copy("offline/hf-sharded");

@@ -1,6 +1,8 @@
 //! Tests of voxtral-checkpoint through its public items, against files that transformers and the
 //! safetensors library wrote (see `testdata/README.md`).
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod common;
 
 mod configs;
@@ -8,3 +10,4 @@ mod convert;
 mod corrupt;
 mod random;
 mod reading;
+mod required;

@@ -1,6 +1,11 @@
 //! Fetching from a hub on the loopback interface. Every setting is given explicitly, so nothing
 //! of the developer's environment, cache or token takes part.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy exempts test functions only, not their helpers"
+)]
+
 mod mock;
 
 use std::fs;
@@ -478,6 +483,7 @@ fn offline_without_the_model_names_what_is_absent() {
     for part in [REPO, "HF_HUB_OFFLINE", &cache.path().display().to_string()] {
         assert!(text.contains(part), "{text}");
     }
+    assert!(text.contains("lacks `config.json`, `tekken.json`, `model.safetensors`,"), "{text}");
     let folder = fetch(&hub).unwrap();
     fs::remove_file(folder.join(SHARD_2)).unwrap();
     mock.take_requests();

@@ -136,7 +136,7 @@ fn a_v7_file_without_special_tokens_has_the_built_in_ones() {
 
 #[test]
 fn very_long_runs_neither_stop_nor_change_the_text() {
-    for run in [" ", "\t", "\u{3000}", "\n", "a", "A", "1", "中", "-"] {
+    for run in [" ", "\u{3000}", "\n", "a", "中"] {
         let text = format!("x{}y", run.repeat(1_200_000));
         let ids = INSTRUCT.encode(&text);
         let decoded = INSTRUCT.decode(&ids, SpecialPolicy::Reject).unwrap();

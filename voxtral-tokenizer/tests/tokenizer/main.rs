@@ -1,5 +1,10 @@
 //! Tests of the public interface, on the genuine vocabulary and against mistral-common.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "the lint spares tests, but not the functions that they share"
+)]
+
 /// What the tests share: the vocabulary and small files made on the spot.
 mod support;
 

@@ -1,0 +1,107 @@
+//! What commands that write checkpoints take and tell.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use clap::ValueEnum;
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use voxtral_checkpoint::{Form, Progress, Written};
+
+/// A form of checkpoint, as it is named on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormArg {
+    /// config.json, model.safetensors or shards
+    Hf,
+    /// params.json, consolidated.safetensors
+    Native,
+}
+
+impl From<FormArg> for Form {
+    fn from(form: FormArg) -> Self {
+        match form {
+            FormArg::Hf => Self::HuggingFace,
+            FormArg::Native => Self::Native,
+        }
+    }
+}
+
+/// Parses a size such as `5GB`, `200MB` or a plain number of bytes, in powers of 1 000.
+pub(crate) fn size(text: &str) -> anyhow::Result<u64> {
+    let upper = text.trim().to_ascii_uppercase();
+    let units = [
+        ("KB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("B", 1),
+        ("", 1),
+    ];
+    let split = units
+        .iter()
+        .find_map(|&(unit, scale)| Some((upper.strip_suffix(unit)?, scale)));
+    let (digits, scale) = split.unwrap_or((&upper, 1));
+    let bytes = digits
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(scale));
+    let bytes =
+        bytes.with_context(|| format!("`{text}` is not a size: expected e.g. 5GB or 200MB"))?;
+    ensure!(bytes > 0, "`{text}` leaves no room for a tensor");
+    Ok(bytes)
+}
+
+/// Runs `write` with a progress bar, which shows on a terminal alone, and says what came of it.
+pub(crate) fn with_bar<E>(
+    out: &Path,
+    write: impl FnOnce(&mut dyn FnMut(Progress<'_>) -> ControlFlow<()>) -> Result<Written, E>,
+) -> Result<Written, E> {
+    let bar = ProgressBar::no_length();
+    if let Ok(style) = ProgressStyle::with_template(
+        "{bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta} {wide_msg}",
+    ) {
+        bar.set_style(style);
+    }
+    let written = write(&mut |progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.bytes);
+        bar.set_message(progress.tensor.to_owned());
+        ControlFlow::Continue(())
+    });
+    let elapsed = bar.elapsed().as_secs_f64();
+    bar.finish_and_clear();
+    let written = written?;
+    say(&format!(
+        "wrote {} tensors, {} bytes, to `{}` in {elapsed:.1} s ({}/s)",
+        written.num_tensors,
+        written.bytes,
+        out.display(),
+        HumanBytes((written.bytes as f64 / elapsed.max(1e-3)) as u64),
+    ));
+    Ok(written)
+}
+
+/// A line to the person at the terminal.
+#[allow(clippy::print_stderr, reason = "the command's messages")]
+pub(crate) fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("5GB").unwrap(), 5_000_000_000);
+        assert_eq!(size("200 mb").unwrap(), 200_000_000);
+        assert_eq!(size("12000").unwrap(), 12_000);
+        assert_eq!(size("7B").unwrap(), 7);
+        assert_eq!(
+            size("lots").unwrap_err().to_string(),
+            "`lots` is not a size: expected e.g. 5GB or 200MB"
+        );
+        assert!(size("0").is_err());
+        assert!(size("99999999999GB").is_err());
+    }
+}
