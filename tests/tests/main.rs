@@ -4,5 +4,7 @@
 //! Flex and ndarray always, wgpu and CUDA with the features of those names.
 
 mod backends;
+mod demo;
 mod goldens;
 mod parity;
+mod pipeline;

@@ -11,7 +11,7 @@ use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDe
 use symphonia::core::codecs::registry::CodecRegistry;
 use symphonia::core::errors::Error as Symphonia;
 use symphonia::core::formats::probe::Hint;
-use symphonia::core::formats::{FormatOptions, FormatReader, Track, TrackType};
+use symphonia::core::formats::{FormatOptions, FormatReader, MediaInfo, Track, TrackType};
 use symphonia::core::io::MediaSourceStream;
 use symphonia::core::meta::MetadataOptions;
 use symphonia::default::{get_probe, register_enabled_codecs};
@@ -38,6 +38,9 @@ pub(crate) fn probe(source: Source) -> Result<Box<dyn FormatReader>, AudioError>
     {
         Symphonia::Unsupported(what) if what.starts_with("core (probe)") => {
             AudioError::NotAudio(Box::new(error))
+        }
+        Symphonia::Unsupported(what) if what.contains("missing") => {
+            malformed("file (a part of it is missing)", error)
         }
         Symphonia::Unsupported(_) => unsupported("form of this file", error),
         // Too little of a file to tell its kind.
@@ -109,9 +112,14 @@ pub(crate) fn malformed(what: &'static str, error: Symphonia) -> AudioError {
     }
 }
 
-/// How long a track says it is.
-pub(crate) fn duration(track: &Track) -> Option<Duration> {
-    let time = track.time_base?.calc_duration(track.duration?)?;
+/// How long a track, or the whole file, says it is; a length of zero says nothing.
+pub(crate) fn duration(track: &Track, media: &MediaInfo) -> Option<Duration> {
+    let (base, duration) = track
+        .time_base
+        .zip(track.duration)
+        .or(media.time_base.zip(media.duration))
+        .filter(|(_, duration)| duration.get() > 0)?;
+    let time = base.calc_duration(duration)?;
     Duration::try_from_secs_f64(time.as_secs_f64()).ok()
 }
 

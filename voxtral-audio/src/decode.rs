@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Cursor, Read, Seek};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use symphonia::core::codecs::audio::AudioDecoder;
@@ -19,7 +20,7 @@ use symphonia::core::packet::Packet;
 use crate::container::{self, guard};
 use crate::error::AudioError;
 use crate::header;
-use crate::source::{Failure, Reader, Source};
+use crate::source::{Failure, Shared, Source, View};
 
 /// The most that is read from a pipe or device, in bytes: formats are probed and indexed by
 /// seeking, so a stream that cannot seek is kept in memory.
@@ -111,11 +112,27 @@ impl Decoder {
     where
         R: Read + Seek + Send + Sync + 'static,
     {
-        Self::from_boxed(Box::new(reader))
+        let reader: Shared = Arc::new(Mutex::new(Box::new(reader)));
+        let error = match Self::attempt(Arc::clone(&reader), View::File) {
+            Ok(decoder) => return Ok(decoder),
+            Err(error) => error,
+        };
+        let cut = matches!(
+            error,
+            AudioError::Malformed { .. } | AudioError::Unsupported { .. }
+        );
+        // MP4, MKV and WebM are refused if an element reaches beyond the end of the file.
+        match cut.then(|| Self::attempt(reader, View::Stream)) {
+            Some(Ok(mut decoder)) => {
+                decoder.warn_truncated("file ends within its last element");
+                Ok(decoder)
+            }
+            _ => Err(error),
+        }
     }
 
-    fn from_boxed(reader: Box<dyn Reader>) -> Result<Self, AudioError> {
-        let mut source = Source::new(reader).map_err(AudioError::Read)?;
+    fn attempt(reader: Shared, view: View) -> Result<Self, AudioError> {
+        let mut source = Source::new(reader, view).map_err(AudioError::Read)?;
         let length = source.length();
         if length == 0 {
             return Err(AudioError::Empty);
@@ -131,7 +148,7 @@ impl Decoder {
             None => error,
         })?;
         let track = container::select(&*format)?;
-        let (id, duration) = (track.id, container::duration(track));
+        let (id, duration) = (track.id, container::duration(track, format.media_info()));
         let codec = container::codec(track)?;
         let mut decoder = Self {
             format,

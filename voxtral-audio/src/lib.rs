@@ -9,8 +9,8 @@
 //!
 //! WAV (integers of 8 to 32 bits, floats, A-law, µ-law, ADPCM), AIFF, CAF, FLAC, MP1 to MP3,
 //! Ogg (Vorbis, Opus, FLAC), MP4/M4A (AAC-LC, ALAC), ADTS, MKV and WebM are recognised by their
-//! content, never by their name. Opus of more than two channels and HE-AAC's upper half of the
-//! spectrum are not decoded.
+//! content, never by their name. Opus of more than two channels is not decoded, and of HE-AAC at
+//! most the lower half of the spectrum.
 //!
 //! ```
 //! use voxtral_audio::{Audio, LogMel, LogMelMax, MelConfig};

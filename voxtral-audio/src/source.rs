@@ -1,10 +1,13 @@
 //! What the demuxers read from: any seekable reader, with a few bytes of its header corrected.
 //!
+//! A file that was cut off can often still be read from front to back, where no demuxer looks for
+//! its end: that is what [`View::Stream`] is for.
+//!
 //! Demuxers report a broken disk and a file that simply ends in the same way. [`Source`] keeps
 //! the reader's own errors aside in a [`Failure`], so that only the former is an error.
 
 use std::io::{self, Read, Seek, SeekFrom};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use symphonia::core::io::MediaSource;
 
@@ -19,16 +22,20 @@ pub(crate) struct Failure(Arc<Mutex<Option<io::Error>>>);
 impl Failure {
     /// Takes the error out.
     pub(crate) fn take(&self) -> Option<io::Error> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.0).take()
     }
 
     /// Keeps the first error, and returns one of the same kind to pass on.
     fn keep(&self, error: io::Error) -> io::Error {
         let copy = io::Error::from(error.kind());
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.get_or_insert(error);
+        lock(&self.0).get_or_insert(error);
         copy
     }
+}
+
+/// A panic while the lock was held leaves nothing here that the next call would not set anew.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Bytes of the file that are read as if they were others.
@@ -40,9 +47,22 @@ pub(crate) struct Patch {
     pub(crate) bytes: [u8; 4],
 }
 
-/// A seekable reader of known length with [`Patch`]es.
+/// A reader that several attempts to decode can have, one after the other.
+pub(crate) type Shared = Arc<Mutex<Box<dyn Reader>>>;
+
+/// What a demuxer may do with a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    /// Look anywhere, and know where the end is.
+    File,
+    /// Only read on, to an end that comes as a surprise.
+    Stream,
+}
+
+/// A reader of known length with [`Patch`]es.
 pub(crate) struct Source {
-    reader: Box<dyn Reader>,
+    reader: Shared,
+    view: View,
     position: u64,
     length: u64,
     patches: Vec<Patch>,
@@ -51,11 +71,16 @@ pub(crate) struct Source {
 
 impl Source {
     /// Measures the reader, and starts at its first byte.
-    pub(crate) fn new(mut reader: Box<dyn Reader>) -> io::Result<Self> {
-        let length = reader.seek(SeekFrom::End(0))?;
-        reader.seek(SeekFrom::Start(0))?;
+    pub(crate) fn new(reader: Shared, view: View) -> io::Result<Self> {
+        let length = {
+            let mut reader = lock(&reader);
+            let length = reader.seek(SeekFrom::End(0))?;
+            reader.seek(SeekFrom::Start(0))?;
+            length
+        };
         Ok(Self {
             reader,
+            view,
             position: 0,
             length,
             patches: Vec::new(),
@@ -81,7 +106,7 @@ impl Source {
 
 impl Read for Source {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = match self.reader.read(buffer) {
+        let count = match lock(&self.reader).read(buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
             result => result.map_err(|error| self.failure.keep(error))?,
         };
@@ -106,12 +131,12 @@ impl Seek for Source {
             SeekFrom::Start(position) if i64::try_from(position).is_err() => {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            SeekFrom::Current(_) | SeekFrom::End(_) | SeekFrom::Start(_) => {
-                self.reader.seek(to).map_err(|error| match error.kind() {
+            SeekFrom::Current(_) | SeekFrom::End(_) | SeekFrom::Start(_) => lock(&self.reader)
+                .seek(to)
+                .map_err(|error| match error.kind() {
                     io::ErrorKind::InvalidInput => error,
                     _ => self.failure.keep(error),
-                })?
-            }
+                })?,
         };
         Ok(self.position)
     }
@@ -119,11 +144,11 @@ impl Seek for Source {
 
 impl MediaSource for Source {
     fn is_seekable(&self) -> bool {
-        true
+        self.view == View::File
     }
 
     fn byte_len(&self) -> Option<u64> {
-        Some(self.length)
+        (self.view == View::File).then_some(self.length)
     }
 }
 
@@ -133,11 +158,14 @@ mod tests {
 
     use super::*;
 
+    fn source(reader: impl Reader + 'static) -> Source {
+        Source::new(Arc::new(Mutex::new(Box::new(reader))), View::File).unwrap()
+    }
+
     #[test]
     fn patches_show_through_any_read_size_and_seek() {
         for size in 1..9 {
-            let mut source =
-                Source::new(Box::new(Cursor::new((0_u8..16).collect::<Vec<_>>()))).unwrap();
+            let mut source = source(Cursor::new((0_u8..16).collect::<Vec<_>>()));
             source.patch(vec![Patch {
                 offset: 5,
                 bytes: [100, 101, 102, 103],
@@ -174,7 +202,7 @@ mod tests {
                 Ok(0)
             }
         }
-        let mut source = Source::new(Box::new(Broken)).unwrap();
+        let mut source = source(Broken);
         let failure = source.failure();
         assert!(source.read(&mut [0; 4]).is_err());
         assert_eq!(failure.take().unwrap().to_string(), "disk on fire");

@@ -1,6 +1,7 @@
 //! A checkpoint, opened: its configuration and its tensors under canonical names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,10 +23,9 @@ use crate::view::{TensorInfo, TensorView};
 ///
 /// Opening reads the configuration and the headers, and maps the weights without reading them.
 /// Clones share everything.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Checkpoint(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     dir: Option<PathBuf>,
     description: Description,
@@ -39,7 +39,6 @@ struct Inner {
 }
 
 /// A tensor that can be had.
-#[derive(Debug)]
 struct Present {
     /// Its place among the specs.
     spec: usize,
@@ -47,7 +46,6 @@ struct Present {
     rule: Rule,
 }
 
-#[derive(Debug)]
 enum Source {
     Stored(Located),
     /// The position table of a form that does not store it.
@@ -107,37 +105,31 @@ impl Checkpoint {
         let mut known: BTreeSet<String> = form.redundant(config).into_iter().collect();
         for (at, spec) in specs.iter().enumerate() {
             let stored = form.stored(spec, config);
-            let source = match stored.rule {
-                Rule::Drop => match *spec.shape() {
-                    [positions, width] => Some(Source::Sinusoid { positions, width }),
-                    _ => None,
-                },
-                Rule::Keep | Rule::PermuteRope { .. } => {
-                    let name = stored
-                        .names
-                        .into_iter()
-                        .find(|name| storage.get(name).is_some());
-                    name.and_then(|name| {
-                        let located = storage.get(&name)?.clone();
-                        known.insert(name);
-                        Some(Source::Stored(located))
-                    })
-                }
+            let source = match (stored.rule, spec.shape()) {
+                (Rule::Drop, &[positions, width]) => Some(Source::Sinusoid { positions, width }),
+                _ => stored
+                    .names
+                    .iter()
+                    .find_map(|name| storage.get(name))
+                    .map(|located| {
+                        known.insert(located.entry.name.clone());
+                        Source::Stored(located.clone())
+                    }),
             };
-            if let Some(source) = source {
-                present.insert(
+            let rule = stored.rule;
+            present.extend(source.map(|source| {
+                (
                     spec.name(),
                     Present {
                         spec: at,
                         source,
-                        rule: stored.rule,
+                        rule,
                     },
-                );
-            }
+                )
+            }));
         }
-        let surplus = storage
-            .iter()
-            .map(|entry| &entry.name)
+        let names = storage.iter().map(|entry| &entry.name);
+        let surplus = names
             .filter(|name| !known.contains(*name))
             .cloned()
             .collect();
@@ -267,9 +259,41 @@ impl Checkpoint {
             return Err(error);
         }
         match self.surplus() {
-            [] => Ok(()),
+            [] => self.check_tied(),
             surplus => Err(CheckpointError::SurplusTensors {
                 tensors: surplus.to_vec(),
+            }),
+        }
+    }
+
+    /// Compares a stored copy of a tied head with the embedding.
+    fn check_tied(&self) -> Result<(), CheckpointError> {
+        let inner = &*self.0;
+        let copies = self.form().redundant(self.config());
+        let embedding = inner
+            .specs
+            .iter()
+            .position(|spec| spec.module == Module::Embedding);
+        let embedding = inner
+            .present
+            .values()
+            .find(|present| Some(present.spec) == embedding);
+        let Some(Source::Stored(embedding)) = embedding.map(|present| &present.source) else {
+            return Ok(());
+        };
+        let differs = |copy: &&Located| {
+            copy.entry.dtype != embedding.entry.dtype
+                || !sampled_eq(&inner.storage.bytes(copy), &inner.storage.bytes(embedding))
+        };
+        match copies
+            .iter()
+            .filter_map(|name| inner.storage.get(name))
+            .find(differs)
+        {
+            None => Ok(()),
+            Some(copy) => Err(CheckpointError::NotTied {
+                head: copy.entry.name.clone(),
+                embedding: embedding.entry.name.clone(),
             }),
         }
     }
@@ -334,10 +358,31 @@ impl Checkpoint {
     }
 }
 
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpoint")
+            .field("form", &self.form())
+            .field("dir", &self.dir())
+            .field("tensors", &self.num_tensors())
+            .field("bytes", &self.total_bytes())
+            .finish_non_exhaustive()
+    }
+}
+
 fn misshapen(spec: &TensorSpec, found: Vec<usize>) -> CheckpointError {
     CheckpointError::Shape {
         tensor: spec.name(),
         found,
         expected: spec.shape().to_vec(),
     }
+}
+
+/// Whether two matrices are the same as far as some pieces of them show, which tells a copy from
+/// another matrix without reading gigabytes.
+fn sampled_eq(one: &[u8], other: &[u8]) -> bool {
+    const PIECES: usize = 64;
+    const PIECE: usize = 64;
+    let step = (one.len() / PIECES).max(PIECE);
+    let mut pieces = one.chunks(step).zip(other.chunks(step));
+    one.len() == other.len() && pieces.all(|(x, y)| x.iter().take(PIECE).eq(y.iter().take(PIECE)))
 }

@@ -18,7 +18,7 @@ pub(crate) struct Located {
 }
 
 /// All tensors of all weights files, by stored name.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Storage {
     files: Vec<Bytes>,
     tensors: BTreeMap<String, Located>,

@@ -1,5 +1,7 @@
 //! What a checkpoint gives of a tensor.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use crate::dtype::{self, Dtype};
@@ -16,7 +18,7 @@ pub struct TensorInfo {
 }
 
 /// A tensor's data as it is stored.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TensorView {
     /// How the elements are stored.
     pub dtype: Dtype,
@@ -58,6 +60,18 @@ impl TensorView {
         let mut wide = Vec::with_capacity(self.num_elements());
         dtype::each_f32(&self.data, self.dtype, |x| wide.push(x));
         wide
+    }
+}
+
+impl fmt::Debug for TensorView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "TensorView({} {:?}, {} bytes)",
+            self.dtype,
+            self.shape,
+            self.data.len()
+        )
     }
 }
 

@@ -23,10 +23,17 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
     /// Print nothing but results and errors.
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = "Messages")]
     pub(crate) quiet: bool,
     /// Print what happens; twice for more.
-    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        action = ArgAction::Count,
+        conflicts_with = "quiet",
+        help_heading = "Messages"
+    )]
     pub(crate) verbose: u8,
 }
 
@@ -46,16 +53,42 @@ pub(crate) enum Command {
 pub(crate) struct ModelArgs {
     /// `demo`, `mini`, `small`, `org/name[@revision]` on the Hugging Face Hub, or a folder.
     #[arg(short, long, env = "VOXTRAL_MODEL", default_value = DEMO, value_name = "MODEL")]
-    pub(crate) model: String,
+    model: String,
+}
+
+impl ModelArgs {
+    /// The model's name. An empty one, as an emptied variable leaves it, counts as none.
+    pub(crate) fn name(&self) -> &str {
+        if self.model.is_empty() {
+            DEMO
+        } else {
+            &self.model
+        }
+    }
 }
 
 /// The name of the built-in model.
 pub(crate) const DEMO: &str = "demo";
 
+fn temperature(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
+        _ => Err("expected a finite number of at least 0".to_owned()),
+    }
+}
+
 /// `voxtral transcribe`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  voxtral transcribe samples/digits-en.wav
+  voxtral transcribe talk.mp3 -m mini -o talk.txt
+  voxtral transcribe a.flac b.m4a -m mini -l fr -f json --output-dir out
+  ffmpeg -i film.mkv -f wav - | voxtral transcribe - -m mini
+
+Models of the Hub are kept where every Hugging Face program keeps them. HF_HOME, HF_TOKEN,
+HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean there.")]
 pub(crate) struct TranscribeArgs {
-    /// Audio files of any common format; `-` reads one from stdin.
+    /// Audio or film files of any common format; `-` reads one from stdin.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     #[command(flatten)]
@@ -66,7 +99,7 @@ pub(crate) struct TranscribeArgs {
     /// What to write.
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) format: Format,
-    /// Write to this file instead of stdout (for one input).
+    /// Write to this file instead of stdout, for one input.
     #[arg(short, long, value_name = "FILE", conflicts_with = "output_dir")]
     pub(crate) output: Option<PathBuf>,
     /// Write one file per input into this folder, which is made if it does not exist.
@@ -79,12 +112,18 @@ pub(crate) struct TranscribeArgs {
     #[arg(long, value_enum, default_value_t)]
     pub(crate) dtype: DtypeArg,
     /// 0 takes the likeliest token; above it, tokens are drawn at random.
-    #[arg(long, default_value_t = 0.0, value_name = "T")]
+    #[arg(
+        long,
+        default_value_t = 0.0,
+        value_name = "T",
+        value_parser = temperature,
+        allow_negative_numbers = true
+    )]
     pub(crate) temperature: f32,
     /// Seeds the draws of a temperature above 0.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) seed: u64,
-    /// At most this many tokens per file; by default 12.5 per second of audio.
+    /// At most this many tokens per file; by default 12.5 for every second of audio.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_new_tokens: Option<u32>,
     /// Threads of the CPU; by default all.

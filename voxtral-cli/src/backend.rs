@@ -37,13 +37,16 @@ pub(crate) fn on_device<T: Task>(
             }
         }
         device if !is_compiled(device) => bail!(
-            "this build has no backend for `--device {}`: build it with `--features {}`",
+            "this build has no backend for `--device {}`: build it with `--features {}`, or choose \
+             among `auto`{}",
             name(device),
             feature(device),
+            compiled(),
         ),
         device if !works(device) => bail!(
-            "`--device {}` was not found: is its driver installed? `--device cpu` always works",
+            "`--device {}` was not found: install its driver, or choose among `auto`{}",
             name(device),
+            compiled(),
         ),
         device => run_on(device, announce, task),
     }
@@ -52,6 +55,15 @@ pub(crate) fn on_device<T: Task>(
 fn name(device: Device) -> String {
     let value = device.to_possible_value();
     value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// The devices to choose among, as the end of a list.
+fn compiled() -> String {
+    let devices = Device::value_variants().iter();
+    devices
+        .filter(|device| **device != Device::Auto && is_compiled(**device))
+        .map(|device| format!(", `{}`", name(*device)))
+        .collect()
 }
 
 fn feature(device: Device) -> String {

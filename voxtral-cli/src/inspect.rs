@@ -4,13 +4,13 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 use indicatif::HumanBytes;
 use voxtral_checkpoint::{
     Checkpoint,
     config::{DecoderConfig, EncoderConfig, Fusion, Mask, ModelConfig, Position},
 };
-use voxtral_hub::{HubBuilder, ModelSource};
+use voxtral_hub::{HubBuilder, HubError, ModelSource};
 
 use crate::{
     args::{DEMO, InspectArgs},
@@ -41,11 +41,14 @@ pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode> {
         line("missing", "nothing")?;
     }
     output::print(&text)?;
-    Ok(if problems.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    match problems.len() {
+        0 => Ok(ExitCode::SUCCESS),
+        1 => bail!("`{}` cannot be used: mend the problem above", args.model),
+        count => bail!(
+            "`{}` cannot be used: mend the {count} problems above",
+            args.model
+        ),
+    }
 }
 
 /// Opens a checkpoint without fetching anything.
@@ -55,11 +58,16 @@ fn open(model: &str) -> Result<(Checkpoint, String)> {
         return Ok((checkpoint, "embedded in the program".to_owned()));
     }
     let source: ModelSource = model.parse()?;
-    let folder = HubBuilder::from_env()
-        .offline(true)
-        .build()?
-        .resolve(&source, &mut |_| {})
-        .context("`inspect` fetches nothing")?;
+    let hub = HubBuilder::from_env().offline(true).build()?;
+    let folder = match hub.resolve(&source, &mut |_| {}) {
+        Err(HubError::Offline { cache, lacks, .. }) => bail!(
+            "`{source}` is not complete in the cache `{}`, which lacks `{}`: fetch it first, with \
+             `voxtral transcribe FILE --model {model}`",
+            cache.display(),
+            lacks.join("`, `")
+        ),
+        resolved => resolved?,
+    };
     Ok((Checkpoint::open(&folder)?, folder.display().to_string()))
 }
 

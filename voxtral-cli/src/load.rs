@@ -4,9 +4,11 @@ use std::cell::RefCell;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
+use voxtral_checkpoint::{Checkpoint, Form};
+use voxtral_hub::ModelSource;
 use voxtral_pipeline::{Backend, Precision, Progress, Voxtral};
 
-use crate::args::DEMO;
+use crate::{args::DEMO, notice};
 
 /// Opens the model of this name on this device.
 pub(crate) fn open<B: Backend>(
@@ -15,6 +17,7 @@ pub(crate) fn open<B: Backend>(
     precision: Precision,
     quiet: bool,
 ) -> Result<Voxtral<B>> {
+    tell_form(model, quiet);
     let bar = Bar::new(quiet);
     let builder = Voxtral::<B>::builder()
         .device(device)
@@ -26,6 +29,25 @@ pub(crate) fn open<B: Backend>(
     };
     bar.clear();
     opened.with_context(|| format!("failed to load model `{model}`"))
+}
+
+/// Says which form is read of a folder that holds the model in both.
+fn tell_form(model: &str, quiet: bool) {
+    let Ok(ModelSource::Folder(folder)) = model.parse() else {
+        return;
+    };
+    let forms = [Form::HuggingFace, Form::Native];
+    if forms.map(|form| Checkpoint::open_form(&folder, form).is_ok()) == [true, true]
+        && let Ok(read) = Checkpoint::open(&folder)
+    {
+        notice(
+            quiet,
+            format_args!(
+                "`{model}` holds the model in two forms: reading the {} one",
+                read.form()
+            ),
+        );
+    }
 }
 
 /// Two bars, one after the other: fetching, loading. They show on a terminal alone.

@@ -8,21 +8,27 @@ mod backend;
 mod inspect;
 mod interrupt;
 mod load;
+mod messages;
 mod models;
 mod output;
 mod transcribe;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use clap::{Parser, error::ErrorKind};
 
 use args::{Cli, Command};
+use messages::{notice, report};
+
+/// The exit code for a wrong command line.
+const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    init_log(&cli);
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return no_command(&error),
+    };
+    messages::init_log(cli.quiet, cli.verbose);
     let outcome = match &cli.command {
         Command::Transcribe(args) => transcribe::run(args, cli.quiet),
         Command::Inspect(args) => inspect::run(args),
@@ -30,6 +36,7 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(code) => code,
+        Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
             ExitCode::FAILURE
@@ -37,39 +44,20 @@ fn main() -> ExitCode {
     }
 }
 
-/// Warnings by default; less with `-q`, more with `-v`. `RUST_LOG` overrides.
-fn init_log(cli: &Cli) {
-    let level = match (cli.quiet, cli.verbose) {
-        (true, _) => LevelFilter::ERROR,
-        (false, 0) => LevelFilter::WARN,
-        (false, 1) => LevelFilter::INFO,
-        (false, _) => LevelFilter::DEBUG,
-    };
-    let filter = EnvFilter::builder()
-        .with_default_directive(level.into())
-        .from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .without_time()
-        .with_target(false)
-        .init();
-}
-
-/// One line on stderr with the error and what caused it.
-#[allow(
-    clippy::print_stderr,
-    reason = "errors of a command line program go to stderr"
-)]
-fn report(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
-}
-
-/// One line on stderr that is no error.
-#[allow(clippy::print_stderr, reason = "notices go to stderr, text to stdout")]
-fn notice(quiet: bool, text: std::fmt::Arguments<'_>) {
-    if !quiet {
-        eprintln!("{text}");
+/// Help, version or a complaint.
+fn no_command(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // Whoever does not read the help has no use for an error either.
+            let _ = error.print();
+        }
+        _ => messages::usage(error),
+    }
+    if error.use_stderr() {
+        ExitCode::from(USAGE)
+    } else {
+        ExitCode::SUCCESS
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -24,25 +25,18 @@ pub(crate) enum Destination {
 impl Destination {
     /// The destination of a run; finds out before any work whether it can be written.
     pub(crate) fn of(args: &TranscribeArgs) -> Result<Self> {
-        match (&args.output, &args.output_dir) {
+        let destination = match (&args.output, &args.output_dir) {
+            (Some(path), _) if path.as_os_str() == "-" => Self::Stdout,
             (Some(_), _) if args.files.len() > 1 => bail!(
-                "`--output` takes one file but {} were given: use `--output-dir`",
+                "`--output` takes one input but {} were given: use `--output-dir`",
                 args.files.len()
             ),
-            (Some(path), _) if path.as_os_str() == "-" => Ok(Self::Stdout),
-            (Some(path), _) => {
-                check_writable(parent(path))?;
-                Ok(Self::File(path.clone()))
-            }
-            (None, Some(folder)) => {
-                fs::create_dir_all(folder)
-                    .with_context(|| format!("cannot make folder `{}`", folder.display()))?;
-                check_writable(folder)?;
-                check_distinct(folder, &args.files, args.format)?;
-                Ok(Self::Folder(folder.clone()))
-            }
-            (None, None) => Ok(Self::Stdout),
-        }
+            (Some(path), _) => Self::File(path.clone()),
+            (None, Some(folder)) => Self::Folder(folder.clone()),
+            (None, None) => Self::Stdout,
+        };
+        destination.check(&args.files, args.format)?;
+        Ok(destination)
     }
 
     /// The file for this input; none where it goes to stdout.
@@ -51,6 +45,50 @@ impl Destination {
             Self::Stdout => None,
             Self::File(path) => Some(path.clone()),
             Self::Folder(folder) => Some(output_path(folder, input, format)),
+        }
+    }
+
+    fn check(&self, inputs: &[PathBuf], format: Format) -> Result<()> {
+        let mut seen = HashMap::new();
+        for input in inputs {
+            let Some(path) = self.path(input, format) else {
+                continue;
+            };
+            if path.is_dir() {
+                bail!(
+                    "`{}` is a folder, expected a file to write: choose another name, or write \
+                     into it with `--output-dir`",
+                    path.display()
+                );
+            }
+            if let Some(same) = inputs.iter().find(|input| is_same_file(input, &path)) {
+                bail!(
+                    "the transcript would overwrite the input `{}`: choose another output",
+                    same.display()
+                );
+            }
+            if let Some(other) = seen.insert(path.clone(), input) {
+                bail!(
+                    "`{}` and `{}` would both be written to `{}`: rename one or run them apart",
+                    other.display(),
+                    input.display(),
+                    path.display()
+                );
+            }
+        }
+        match self {
+            Self::Stdout => Ok(()),
+            Self::File(path) if is_special(path) => Ok(()),
+            Self::File(path) => check_writable(parent(path)),
+            Self::Folder(folder) => {
+                fs::create_dir_all(folder).with_context(|| {
+                    format!(
+                        "cannot make folder `{}`, choose another `--output-dir`",
+                        folder.display()
+                    )
+                })?;
+                check_writable(folder)
+            }
         }
     }
 }
@@ -77,9 +115,22 @@ pub(crate) fn render(format: Format, input: &Path, transcript: &Transcript) -> R
     })
 }
 
-/// Writes a file that appears whole or not at all.
+/// Held while a file is written; whoever ends the process waits for it.
+pub(crate) fn writing() -> MutexGuard<'static, ()> {
+    static WRITING: Mutex<()> = Mutex::new(());
+    WRITING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes a file that appears whole or not at all. Devices and pipes are written to as they are.
 pub(crate) fn write_file(path: &Path, content: &str) -> Result<()> {
     let write = || -> io::Result<()> {
+        if is_special(path) {
+            let mut device = fs::OpenOptions::new().write(true).open(path)?;
+            return device.write_all(content.as_bytes());
+        }
+        // A link stays one.
+        let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let _whole = writing();
         let mut file = tempfile::Builder::new()
             .permissions_as_any_file()
             .tempfile_in(parent(path))?;
@@ -110,10 +161,20 @@ impl AnyFile for tempfile::Builder<'_, '_> {
 }
 
 /// Writes to stdout at once.
-pub(crate) fn print(text: &str) -> io::Result<()> {
+pub(crate) fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .context("cannot write to stdout")
+}
+
+/// Whether the reader of stdout went away, as `head` does: no reason to complain.
+pub(crate) fn is_closed(error: &anyhow::Error) -> bool {
+    error
+        .root_cause()
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn parent(path: &Path) -> &Path {
@@ -123,10 +184,31 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
+/// Whether something other than a file or folder is there: a device, a pipe.
+fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    match (fs::canonicalize(one), fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other && !is_special(&one),
+        _ => false,
+    }
+}
+
 fn check_writable(folder: &Path) -> Result<()> {
-    tempfile::tempfile_in(folder)
-        .map(drop)
-        .with_context(|| format!("cannot write into folder `{}`", folder.display()))
+    if !folder.is_dir() {
+        bail!(
+            "cannot write into `{}`, which is not a folder: make it or choose another",
+            folder.display()
+        );
+    }
+    tempfile::tempfile_in(folder).map(drop).with_context(|| {
+        format!(
+            "cannot write into folder `{}`, choose another",
+            folder.display()
+        )
+    })
 }
 
 fn output_path(folder: &Path, input: &Path, format: Format) -> PathBuf {
@@ -138,21 +220,4 @@ fn output_path(folder: &Path, input: &Path, format: Format) -> PathBuf {
     name.push(".");
     name.push(format.extension());
     folder.join(name)
-}
-
-/// Two inputs must not overwrite each other's output.
-fn check_distinct(folder: &Path, files: &[PathBuf], format: Format) -> Result<()> {
-    let mut seen = HashMap::new();
-    for file in files {
-        let path = output_path(folder, file, format);
-        if let Some(other) = seen.insert(path.clone(), file) {
-            bail!(
-                "`{}` and `{}` would both be written to `{}`: rename one or run them apart",
-                other.display(),
-                file.display(),
-                path.display()
-            );
-        }
-    }
-    Ok(())
 }

@@ -1,29 +1,39 @@
 //! `voxtral transcribe`.
 
-use std::io::{self, Read};
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Read};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use voxtral_pipeline::{Audio, Backend, Finish, TranscribeOptions, Transcript, Voxtral};
+use anyhow::{Context, Result, bail};
+use voxtral_pipeline::{Audio, Backend, Cancel, Finish, TranscribeOptions, Transcript, Voxtral};
 
 use crate::{
     args::{DEMO, Format, TranscribeArgs},
     backend::{Task, on_device},
-    interrupt, load, notice,
+    interrupt, load, messages, notice,
     output::{self, Destination},
     report,
 };
 
+/// The most that is read from stdin, in bytes; it is kept in memory.
+const MAX_STDIN: u64 = 1 << 30;
+
 pub(crate) fn run(args: &TranscribeArgs, quiet: bool) -> Result<ExitCode> {
+    let cancel = interrupt::watch()?;
     let destination = Destination::of(args)?;
+    // A large model takes minutes to load: what fails anyway fails before.
+    let (files, failed) = openable(&args.files);
+    if files.is_empty() {
+        return Ok(ExitCode::FAILURE);
+    }
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads.into())
             .build_global()
             .context("cannot start the threads")?;
     }
-    if args.model.model == DEMO {
+    if args.model.name() == DEMO {
         notice(
             quiet,
             format_args!(
@@ -35,17 +45,74 @@ pub(crate) fn run(args: &TranscribeArgs, quiet: bool) -> Result<ExitCode> {
     let announce = |device: &str| notice(quiet, format_args!("device: {device}"));
     let work = Work {
         args,
+        files,
+        failed,
         quiet,
         destination,
+        cancel,
     };
     on_device(args.device, announce, work)
+}
+
+/// The inputs that can be opened, and whether there are others, which are reported.
+fn openable(files: &[PathBuf]) -> (Vec<&Path>, bool) {
+    let mut openable = Vec::new();
+    for file in files {
+        match check(file) {
+            Ok(()) => openable.push(file.as_path()),
+            Err(error) => report(&error),
+        }
+    }
+    let failed = openable.len() < files.len();
+    (openable, failed)
+}
+
+/// Whether an input is there, as far as can be told without reading.
+fn check(file: &Path) -> Result<()> {
+    let name = file.display();
+    if is_stdin(file) {
+        if io::stdin().is_terminal() {
+            bail!("stdin is a terminal, expected audio: pipe a file into it");
+        }
+        return Ok(());
+    }
+    let found = match fs::metadata(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            bail!("`{name}` does not exist: check the name")
+        }
+        found => found.with_context(|| format!("cannot open `{name}`"))?,
+    };
+    if found.is_dir() {
+        bail!("`{name}` is a directory, expected an audio file: name the files in it");
+    }
+    // To open a pipe would disturb who writes into it.
+    if found.is_file() {
+        File::open(file).with_context(|| format!("cannot open `{name}`"))?;
+    }
+    Ok(())
+}
+
+fn is_stdin(file: &Path) -> bool {
+    file.as_os_str() == "-"
+}
+
+/// What messages call an input.
+fn name(file: &Path) -> String {
+    if is_stdin(file) {
+        "stdin".to_owned()
+    } else {
+        file.display().to_string()
+    }
 }
 
 /// A run, before its backend is known.
 struct Work<'a> {
     args: &'a TranscribeArgs,
+    files: Vec<&'a Path>,
+    failed: bool,
     quiet: bool,
     destination: Destination,
+    cancel: Cancel,
 }
 
 impl Task for Work<'_> {
@@ -53,26 +120,27 @@ impl Task for Work<'_> {
 
     fn run<B: Backend>(self, device: B::Device) -> Result<ExitCode> {
         let args = self.args;
-        let cancel = interrupt::cancel_on_ctrl_c()?;
-        let model = load::open::<B>(&args.model.model, device, args.dtype.into(), self.quiet)?;
+        let precision = args.dtype.into();
+        let model = load::open::<B>(args.model.name(), device, precision, self.quiet)?;
         let options = TranscribeOptions {
             language: args.language,
             temperature: args.temperature,
             seed: args.seed,
             max_new_tokens: args.max_new_tokens.map(|tokens| tokens as usize),
-            cancel: cancel.clone(),
+            cancel: self.cancel.clone(),
         };
-        let mut failed = false;
-        for file in &args.files {
+        let mut failed = self.failed;
+        for file in &self.files {
+            if self.cancel.is_cancelled() {
+                interrupt::stop();
+            }
+            let _about = messages::about(&name(file));
             match self.transcribe(&model, file, &options) {
                 Ok(()) => {}
-                Err(_) if cancel.is_cancelled() => {
-                    notice(false, format_args!("interrupted"));
-                    return Ok(ExitCode::from(interrupt::EXIT_CODE));
-                }
-                Err(error) if is_broken_pipe(&error) => return Ok(ExitCode::SUCCESS),
+                Err(_) if self.cancel.is_cancelled() => interrupt::stop(),
+                Err(error) if output::is_closed(&error) => break,
                 Err(error) => {
-                    report(&error.context(file.display().to_string()));
+                    report(&error.context(format!("cannot transcribe `{}`", name(file))));
                     failed = true;
                 }
             }
@@ -98,6 +166,7 @@ impl Work<'_> {
             Some(path) => {
                 let transcript = model.transcribe(&audio, options)?;
                 output::write_file(&path, &output::render(format, file, &transcript)?)?;
+                notice(self.quiet, format_args!("wrote `{}`", path.display()));
                 transcript
             }
             None if format == Format::Text => stream(model, &audio, options)?,
@@ -107,36 +176,30 @@ impl Work<'_> {
                 transcript
             }
         };
-        self.tell(file, &transcript);
+        tell(&transcript);
         Ok(())
     }
+}
 
-    /// What a person should know of a transcript, on stderr.
-    fn tell(&self, file: &Path, transcript: &Transcript) {
-        if transcript.finish == Finish::Length {
-            notice(
-                self.quiet,
-                format_args!(
-                    "warning: {}: stopped after {} tokens, the text may be cut off \
-                     (`--max-new-tokens`)",
-                    file.display(),
-                    transcript.tokens.len()
-                ),
-            );
-        }
-        let timings = transcript.timings;
-        tracing::info!(
-            "{}: {:.1?} of audio; features {:.2?}, encoder {:.2?}, prefill {:.2?}, decode {:.2?} \
-             for {} tokens",
-            file.display(),
-            transcript.duration,
-            timings.features,
-            timings.encoder,
-            timings.prefill,
-            timings.decode,
-            transcript.tokens.len(),
+/// What a person should know of a transcript, on stderr.
+fn tell(transcript: &Transcript) {
+    if transcript.finish == Finish::Length {
+        tracing::warn!(
+            "stopped after {} tokens, the text may be cut off (`--max-new-tokens`)",
+            transcript.tokens.len()
         );
     }
+    let timings = transcript.timings;
+    tracing::info!(
+        "{:.1?} of audio; features {:.2?}, encoder {:.2?}, prefill {:.2?}, decode {:.2?} for {} \
+         tokens",
+        transcript.duration,
+        timings.features,
+        timings.encoder,
+        timings.prefill,
+        timings.decode,
+        transcript.tokens.len(),
+    );
 }
 
 /// Prints the text as it is decoded, then a line end.
@@ -164,21 +227,17 @@ fn stream<B: Backend>(
 }
 
 fn read<B: Backend>(model: &Voxtral<B>, file: &Path) -> Result<Audio> {
-    if file.as_os_str() == "-" {
-        let mut bytes = Vec::new();
-        io::stdin()
-            .lock()
-            .read_to_end(&mut bytes)
-            .context("cannot read stdin")?;
-        Ok(Audio::from_bytes(bytes, model.sample_rate())?)
-    } else {
-        Ok(model.read_audio(file)?)
+    if !is_stdin(file) {
+        return Ok(model.read_audio(file)?);
     }
-}
-
-/// The reader of stdout went away, as `head` does: no reason to complain.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    let mut bytes = Vec::new();
+    io::stdin()
+        .lock()
+        .take(MAX_STDIN + 1)
+        .read_to_end(&mut bytes)
+        .context("cannot read stdin")?;
+    if bytes.len() as u64 > MAX_STDIN {
+        bail!("stdin is longer than {MAX_STDIN} bytes: store it in a file first");
+    }
+    Ok(Audio::from_bytes(bytes, model.sample_rate())?)
 }

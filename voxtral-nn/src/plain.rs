@@ -206,7 +206,10 @@ mod tests {
     fn assert_close(found: &[f32], expected: &[f64], tolerance: f64) {
         assert_eq!(found.len(), expected.len());
         for (i, (x, y)) in found.iter().zip(expected).enumerate() {
-            assert!((f64::from(*x) - y).abs() <= tolerance, "at {i}: {x} instead of {y}");
+            assert!(
+                (f64::from(*x) - y).abs() <= tolerance,
+                "at {i}: {x} instead of {y}"
+            );
         }
     }
 
@@ -226,12 +229,18 @@ mod tests {
                     let dot: f64 = (0..d)
                         .map(|c| f64::from(q[i * d + c]) * f64::from(k[j * d + c]))
                         .sum();
-                    if seen { (dot / (d as f64).sqrt()).exp() } else { 0.0 }
+                    if seen {
+                        (dot / (d as f64).sqrt()).exp()
+                    } else {
+                        0.0
+                    }
                 })
                 .collect();
             let total: f64 = weights.iter().sum();
             for c in 0..d {
-                let sum: f64 = (0..keys).map(|j| weights[j] * f64::from(v[j * d + c])).sum();
+                let sum: f64 = (0..keys)
+                    .map(|j| weights[j] * f64::from(v[j * d + c]))
+                    .sum();
                 out.push(sum / total);
             }
         }
@@ -327,8 +336,11 @@ mod tests {
             .chunks(5)
             .flat_map(|row| {
                 let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / 5.0;
-                let variance =
-                    row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / 5.0;
+                let variance = row
+                    .iter()
+                    .map(|&v| (f64::from(v) - mean).powi(2))
+                    .sum::<f64>()
+                    / 5.0;
                 let scale = 1.0 / (variance + eps).sqrt();
                 (0..5)
                     .map(|i| {

@@ -54,7 +54,7 @@ const fn padded(shift: usize, length: usize) -> Like {
 const FILES: [(&str, u32, usize, Like); 30] = [
     ("source.wav", 16_000, 1, Like::Exact),
     ("wav-u8.wav", 16_000, 1, COARSE),
-    ("wav-s24.wav", 16_000, 1, Like::Exact),
+    ("wav-s24-8k.wav", 8_000, 1, RESAMPLED),
     ("wav-s32-8k.wav", 8_000, 1, RESAMPLED),
     ("wav-f32.wav", 16_000, 1, Like::Exact),
     ("wav-f64-8k.wav", 8_000, 1, RESAMPLED),

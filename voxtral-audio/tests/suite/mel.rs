@@ -58,7 +58,7 @@ fn a_tone_with_the_maximum_of_the_clip() {
         check(&features, bin, 50, -0.514_645_9);
     }
     check(&features, 16, 50, 1.344_505_1);
-    check(&features, 17, 50, 1.337_491_0);
+    check(&features, 17, 50, 1.337_491);
     check(&features, 18, 50, 1.485_354_1);
     check(&features, 127, 99, -0.514_645_9);
     check(&features, 15, 99, 0.318_997_8);
@@ -85,7 +85,7 @@ fn a_tone_with_a_fixed_maximum() {
         check(&features, bin, 50, -0.625);
     }
     check(&features, 16, 50, 1.344_505_1);
-    check(&features, 17, 50, 1.337_491_0);
+    check(&features, 17, 50, 1.337_491);
     check(&features, 18, 50, 1.485_354_1);
     check(&features, 127, 99, -0.585_117_5);
     check(&features, 15, 99, 0.482_017_9);

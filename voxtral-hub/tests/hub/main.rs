@@ -483,7 +483,10 @@ fn offline_without_the_model_names_what_is_absent() {
     for part in [REPO, "HF_HUB_OFFLINE", &cache.path().display().to_string()] {
         assert!(text.contains(part), "{text}");
     }
-    assert!(text.contains("lacks `config.json`, `tekken.json`, `model.safetensors`,"), "{text}");
+    assert!(
+        text.contains("lacks `config.json`, `tekken.json`, `model.safetensors`,"),
+        "{text}"
+    );
     let folder = fetch(&hub).unwrap();
     fs::remove_file(folder.join(SHARD_2)).unwrap();
     mock.take_requests();

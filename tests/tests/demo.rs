@@ -1,0 +1,87 @@
+//! The demo model on voices that it was not trained on: word error rate, and the same tokens as
+//! `transformers` gives for every utterance.
+
+use burn_flex::Flex;
+use serde::Deserialize;
+use voxtral_pipeline::{Audio, Language, TranscribeOptions, Voxtral};
+
+use crate::goldens::data;
+
+/// At most this many of the words of unseen voices are wrong, left out or invented.
+const WORD_ERROR_RATE: f64 = 0.03;
+
+/// One utterance of `demo-eval/utterances.flac`.
+#[derive(Deserialize)]
+struct Utterance {
+    id: usize,
+    start: usize,
+    samples: usize,
+    prompt_language: Option<String>,
+    reference: String,
+    transformers_text: String,
+    transformers_ids: Vec<u32>,
+}
+
+#[test]
+fn unseen_voices_are_understood_and_tokens_equal_those_of_transformers() {
+    let utterances = std::fs::read(data("demo-eval/utterances.json")).unwrap();
+    let utterances: Vec<Utterance> = serde_json::from_slice(&utterances).unwrap();
+    assert_eq!(utterances.len(), 200);
+    let model = Voxtral::<Flex>::builder().demo().unwrap();
+    let speech = model.read_audio(data("demo-eval/utterances.flac")).unwrap();
+    let (mut errors, mut words, mut exact) = (0, 0, 0);
+    for utterance in &utterances {
+        let samples = &speech.samples()[utterance.start..][..utterance.samples];
+        let audio = Audio::new(samples.to_vec(), speech.sample_rate()).unwrap();
+        let language = utterance.prompt_language.as_deref();
+        let options = TranscribeOptions {
+            language: language.map(|code| code.parse::<Language>().unwrap()),
+            ..Default::default()
+        };
+        let transcript = model.transcribe(&audio, &options).unwrap();
+        let ids: Vec<u32> = transcript.tokens.iter().map(|token| token.id).collect();
+        assert_eq!(
+            transcript.text, utterance.transformers_text,
+            "{}",
+            utterance.id
+        );
+        assert_eq!(ids, utterance.transformers_ids, "{}", utterance.id);
+        let found: Vec<&str> = transcript.text.split_whitespace().collect();
+        let spoken: Vec<&str> = utterance.reference.split_whitespace().collect();
+        errors += edit_distance(&found, &spoken);
+        words += spoken.len();
+        exact += usize::from(found == spoken);
+    }
+    let rate = errors as f64 / words as f64;
+    println!(
+        "word error rate {:.2} %, {exact} of 200 utterances exact",
+        100.0 * rate
+    );
+    assert!(rate <= WORD_ERROR_RATE, "word error rate {rate:.4}");
+}
+
+/// Substitutions, deletions and insertions between two word lists (Levenshtein, 1966).
+fn edit_distance(a: &[&str], b: &[&str]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[test]
+fn edit_distance_counts_each_kind_of_error() {
+    let words = |text: &'static str| text.split_whitespace().collect::<Vec<_>>();
+    let distance = |a, b| edit_distance(&words(a), &words(b));
+    assert_eq!(distance("one two three", "one two three"), 0);
+    assert_eq!(distance("one four three", "one two three"), 1);
+    assert_eq!(distance("one three", "one two three"), 1);
+    assert_eq!(distance("one two two three", "one two three"), 1);
+    assert_eq!(distance("", "one two"), 2);
+}

@@ -1,0 +1,125 @@
+//! What goes to stderr: notices, warnings and errors, one line each.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::{
+    EnvFilter,
+    field::MakeExt,
+    fmt::{
+        FmtContext, FormatEvent, FormatFields, FormattedFields,
+        format::{self, Writer},
+    },
+    registry::LookupSpan,
+};
+
+/// An error and what caused it.
+pub(crate) fn report(error: &anyhow::Error) {
+    line(format_args!("error: {error:#}"));
+}
+
+/// Something that is no error; silenced by `-q`.
+pub(crate) fn notice(quiet: bool, text: fmt::Arguments<'_>) {
+    if !quiet {
+        line(text);
+    }
+}
+
+/// A wrong command line; shorter than clap says it, and on one line as every other error.
+pub(crate) fn usage(error: &clap::Error) {
+    let text = error.to_string();
+    let mut message = String::new();
+    for part in text.lines().map(str::trim) {
+        if part.starts_with("Usage:") || part.starts_with("For more information") {
+            break;
+        }
+        if !part.is_empty() {
+            let glue = match message.chars().last() {
+                None => "",
+                Some(':') => " ",
+                Some(_) => "; ",
+            };
+            message.push_str(glue);
+            message.push_str(part);
+        }
+    }
+    line(format_args!("{message} (`--help` tells more)"));
+}
+
+/// One line on stderr. If nobody reads it, there is nobody to tell.
+fn line(text: fmt::Arguments<'_>) {
+    let text = text.to_string();
+    let text = text.lines().collect::<Vec<_>>().join(" ") + "\n";
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Warnings of our own crates by default; nothing with `-q`, more with `-v`, the libraries' too
+/// with `-vv`. `RUST_LOG` overrides.
+pub(crate) fn init_log(quiet: bool, verbose: u8) {
+    let levels = match (quiet, verbose) {
+        (true, _) => "off",
+        (false, 0) => "off,voxtral=warn",
+        (false, 1) => "off,voxtral=info",
+        (false, _) => "info,voxtral=debug",
+    };
+    let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
+        Ok(levels) if !levels.is_empty() => EnvFilter::new(levels),
+        _ => EnvFilter::new(levels),
+    };
+    let fields = format::debug_fn(|writer, field, value| match field.name() {
+        "message" | INPUT => write!(writer, "{value:?}"),
+        name => write!(writer, "{name}={value:?}"),
+    });
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .log_internal_errors(false)
+        .fmt_fields(fields.delimited(", "))
+        .event_format(OneLine)
+        .init();
+}
+
+/// The field of a span that tells which input a message is about.
+const INPUT: &str = "input";
+
+/// Until it is dropped, messages begin with the name of this input.
+pub(crate) fn about(input: &str) -> tracing::span::EnteredSpan {
+    tracing::error_span!("file", input = %input).entered()
+}
+
+/// `warning: talk.mp3: what is the matter`
+struct OneLine;
+
+impl<S, N> FormatEvent<S, N> for OneLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let level = match *event.metadata().level() {
+            Level::ERROR => "error",
+            Level::WARN => "warning",
+            Level::INFO => "info",
+            Level::DEBUG => "debug",
+            Level::TRACE => "trace",
+        };
+        write!(writer, "{level}: ")?;
+        for span in context.event_scope().into_iter().flatten() {
+            match span.extensions().get::<FormattedFields<N>>() {
+                Some(fields) if span.metadata().fields().field(INPUT).is_some() => {
+                    write!(writer, "{fields}: ")?;
+                }
+                _ => {}
+            }
+        }
+        context.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}

@@ -1,0 +1,16 @@
+//! The `voxtral` program as people run it: its words, its messages, its exit codes and what it
+//! leaves behind. All runs use the built-in demo model or a folder made from its files.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy exempts test functions only, not their helpers"
+)]
+
+mod audio;
+#[cfg(unix)]
+mod interrupt;
+mod model;
+mod output;
+mod scene;
+mod transcribe;
+mod usage;
