@@ -41,8 +41,13 @@ pub use demo::demo;
 pub use error::PipelineError;
 pub use model::{Builder, Progress, Voxtral};
 pub use sample::{Choice, Sampler};
-pub use transcribe::{Finish, Step, Timings, Token, TranscribeOptions, Transcript, Transcription};
+pub use transcribe::{Finish, OnWindow, Step, Timings, Token, TranscribeOptions, Transcript, Transcription};
 
 pub use voxtral_audio::Audio;
 pub use voxtral_nn::{Backend, Precision};
 pub use voxtral_tokenizer::Language;
+
+/// The example of the README, compiled with the tests.
+#[cfg(all(doctest, feature = "hub"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use burn_tensor::{DType, Tensor, TensorData};
-use voxtral_audio::{Audio, LogMel, MelConfig};
+use voxtral_audio::{Audio, AudioError, LogMel, MelConfig};
 use voxtral_checkpoint::{
     Checkpoint,
     config::{Fusion, ModelConfig},
@@ -14,7 +14,7 @@ use voxtral_encoder::{Encoder, Projector};
 use voxtral_nn::{Backend, Loader, Precision};
 use voxtral_tokenizer::{Tokenizer, special};
 
-use crate::{Cancel, PipelineError, Timings};
+use crate::{PipelineError, Timings, TranscribeOptions};
 
 /// Longest recording that the 2507 models transcribe, by their model card; the checkpoint's files
 /// do not state it.
@@ -109,9 +109,18 @@ impl<B: Backend> Voxtral<B> {
     pub(crate) fn embed(
         &self,
         audio: &Audio,
-        cancel: &Cancel,
+        options: &TranscribeOptions,
         timings: &mut Timings,
     ) -> Result<Tensor<B, 3>, PipelineError> {
+        if audio.samples().is_empty() {
+            return Err(AudioError::Empty.into());
+        }
+        if audio.duration() > LONGEST_AUDIO {
+            return Err(PipelineError::AudioTooLong {
+                found: audio.duration(),
+                limit: LONGEST_AUDIO,
+            });
+        }
         let resampled;
         let samples = if audio.sample_rate() == self.sample_rate() {
             audio.samples()
@@ -119,12 +128,6 @@ impl<B: Backend> Voxtral<B> {
             resampled = audio.resampled(self.sample_rate())?;
             resampled.samples()
         };
-        if audio.duration() > LONGEST_AUDIO {
-            return Err(PipelineError::AudioTooLong {
-                found: audio.duration(),
-                limit: LONGEST_AUDIO,
-            });
-        }
         let Some(frames) = self.encoder.window_frames() else {
             return Err(self.unsupported("its encoder is a streaming one"));
         };
@@ -138,7 +141,8 @@ impl<B: Backend> Voxtral<B> {
         });
         let mut embeddings = Vec::new();
         for first in (0..windows).step_by(WINDOWS_PER_BATCH) {
-            cancel.check()?;
+            options.cancel.check()?;
+            options.on_window.call(first, windows);
             let batch = first..(first + WINDOWS_PER_BATCH).min(windows);
             let mel = timings.features(|| {
                 batch
@@ -153,9 +157,10 @@ impl<B: Backend> Voxtral<B> {
                 let h = self.encoder.forward(Tensor::cat(mel, 0))?;
                 self.projector.forward(h)
             })?;
-            let [windows, tokens, width] = encoded.dims();
-            embeddings.push(encoded.reshape([1, windows * tokens, width]));
+            let [batch, tokens, width] = encoded.dims();
+            embeddings.push(encoded.reshape([1, batch * tokens, width]));
         }
+        options.on_window.call(windows, windows);
         Ok(Tensor::cat(embeddings, 1))
     }
 
@@ -328,5 +333,63 @@ fn contradiction(
         found_in: "the tokenizer",
         expected: checkpoint.to_string(),
         expected_in: "the checkpoint's configuration",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn_flex::Flex;
+    use voxtral_audio::LogMelMax;
+
+    use super::*;
+
+    /// Five windows, the last one short: more than a batch, embedded as one clip and, for
+    /// comparison, window by window from the features of the whole clip.
+    #[test]
+    fn windows_of_a_long_clip_are_embedded_in_order() {
+        let model = Voxtral::<Flex>::builder().demo().unwrap();
+        let rate = model.sample_rate() as usize;
+        let samples: Vec<f32> = (0..130 * rate)
+            .map(|i| {
+                let t = i as f64 / rate as f64;
+                // Louder and louder, so that the clip's maximum lies in the last window.
+                ((t * 440.0 * (1.0 + t / 20.0)).sin() * t / 130.0) as f32
+            })
+            .collect();
+        let audio = Audio::new(samples.clone(), model.sample_rate()).unwrap();
+        let options = TranscribeOptions::default();
+        let together = model.embed(&audio, &options, &mut Timings::default());
+        let together: Vec<f32> = together.unwrap().into_data().into_vec().unwrap();
+
+        let frames = model.encoder.window_frames().unwrap();
+        let (windows, bins) = (5, model.config.features.num_mel_bins);
+        let mut padded = samples;
+        padded.resize(windows * frames * model.config.features.hop_length, 0.0);
+        let features = model.mel.features(&padded, LogMelMax::Clip).unwrap();
+        let mut one_by_one = Vec::new();
+        for window in 0..windows {
+            let rows = (0..bins).flat_map(|bin| {
+                let start = bin * windows * frames + window * frames;
+                features.data[start..start + frames].to_vec()
+            });
+            let mel = model.mel_tensor(rows.collect(), frames);
+            let h = model.encoder.forward(mel).unwrap();
+            let h = model.projector.forward(h).unwrap();
+            one_by_one.extend(h.into_data().into_vec::<f32>().unwrap());
+        }
+        assert_eq!(together.len(), one_by_one.len());
+        let largest = one_by_one.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+        for (x, y) in together.iter().zip(&one_by_one) {
+            // A batch may sum in another order.
+            assert!((x - y).abs() <= 1e-5 * largest, "{x} and {y}");
+        }
+    }
+
+    #[test]
+    fn audio_without_samples_is_refused() {
+        let model = Voxtral::<Flex>::builder().demo().unwrap();
+        let audio = Audio::new(Vec::new(), model.sample_rate()).unwrap();
+        let error = model.transcribe(&audio, &TranscribeOptions::default());
+        assert_eq!(error.unwrap_err().to_string(), "audio is empty, it has no samples");
     }
 }

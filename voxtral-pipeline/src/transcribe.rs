@@ -1,6 +1,8 @@
 //! Transcription: the request, its steps and its result.
 
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -30,6 +32,32 @@ pub struct TranscribeOptions {
     pub max_new_tokens: Option<usize>,
     /// Stops the work from another thread.
     pub cancel: Cancel,
+    /// Told how far encoding is, which comes before the first step.
+    pub on_window: OnWindow,
+}
+
+/// A function of the number of audio windows that are encoded and of all there are.
+#[derive(Clone, Default)]
+pub struct OnWindow(Option<Arc<dyn Fn(usize, usize) + Send + Sync>>);
+
+impl OnWindow {
+    /// Calls this function.
+    pub fn new(call: impl Fn(usize, usize) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(call)))
+    }
+
+    pub(crate) fn call(&self, done: usize, all: usize) {
+        if let Some(call) = &self.0 {
+            call(done, all);
+        }
+    }
+}
+
+impl fmt::Debug for OnWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = if self.0.is_some() { "set" } else { "none" };
+        f.write_str(state)
+    }
 }
 
 /// One generated token.
@@ -158,7 +186,7 @@ impl<B: Backend> Voxtral<B> {
             return Err(self.unsupported("it is a streaming model, which is not supported yet"));
         }
         let mut timings = Timings::default();
-        let embeddings = self.embed(audio, &options.cancel, &mut timings)?;
+        let embeddings = self.embed(audio, options, &mut timings)?;
         let audio_tokens = embeddings.dims()[1];
         let prompt = prompt::transcription(&self.tokenizer, audio_tokens, options.language)?;
         let limit = options.max_new_tokens.unwrap_or(audio_tokens);

@@ -1,6 +1,9 @@
 //! Chores of the workspace, as `cargo xtask COMMAND`.
 
+mod ci;
 mod convert;
+mod dependencies;
+mod goldens;
 mod progress;
 mod random_checkpoint;
 
@@ -16,12 +19,16 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Ci(ci::Args),
     Convert(convert::Args),
+    Goldens(goldens::Args),
     RandomCheckpoint(random_checkpoint::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Args::parse().command {
+        Command::Ci(args) => ci::run(&args),
+        Command::Goldens(args) => goldens::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::RandomCheckpoint(args) => random_checkpoint::run(&args),
     }

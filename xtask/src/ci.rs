@@ -1,0 +1,97 @@
+//! `cargo xtask ci`: everything that a change must pass.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::{dependencies, progress::say};
+
+/// Check formatting, dependencies, lints and docs, and run every test
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Run these steps alone [default: all, in order]
+    #[arg(value_enum)]
+    steps: Vec<Step>,
+}
+
+/// One thing to check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Step {
+    /// rustfmt changes nothing
+    Fmt,
+    /// Crates depend on each other in one direction, and on permitted licences
+    Dependencies,
+    /// clippy with every backend, CUDA included: type-checks what cannot run here
+    Clippy,
+    /// Docs build, without a broken link
+    Doc,
+    /// The tests of a plain checkout, on Flex and ndarray
+    Test,
+    /// The backend suites on wgpu: needs a Vulkan driver, of a GPU or mesa's lavapipe
+    Wgpu,
+}
+
+/// Every backend that compiles on this platform.
+const BACKENDS: &str = "voxtral-cli/ndarray,voxtral-cli/wgpu,voxtral-cli/vulkan,\
+                        voxtral-cli/cuda,voxtral-tests/wgpu,voxtral-tests/cuda";
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let steps = if args.steps.is_empty() {
+        Step::value_variants()
+    } else {
+        &args.steps
+    };
+    for step in steps {
+        let started = Instant::now();
+        let name = format!("{step:?}").to_lowercase();
+        say(&format!("== {name}"));
+        step.run().with_context(|| format!("{name} failed"))?;
+        say(&format!("== {name}: {:.0} s", started.elapsed().as_secs_f64()));
+    }
+    Ok(())
+}
+
+impl Step {
+    fn run(self) -> Result<()> {
+        let all = ["--release", "--workspace", "--features", BACKENDS];
+        match self {
+            Self::Fmt => cargo(&["fmt", "--all", "--check"], &[], &[]),
+            Self::Dependencies => dependencies::check(),
+            Self::Clippy => {
+                let lints = ["--all-targets", "--", "-D", "warnings"];
+                cargo(&["clippy"], &all, &lints)
+            }
+            Self::Doc => run_command(
+                Command::new("cargo")
+                    .args(["doc", "--no-deps"])
+                    .args(all)
+                    .env("RUSTDOCFLAGS", "-D warnings"),
+            ),
+            Self::Test => cargo(&["test", "--release", "--workspace"], &[], &[]),
+            Self::Wgpu => run_command(
+                Command::new("cargo")
+                    .args(["test", "--release", "--package", "voxtral-tests"])
+                    .args(["--features", "wgpu", "--", "wgpu::"])
+                    // Tiny products, each tried with every kernel, would take longer than all else.
+                    .env("CUBECL_AUTOTUNE_LEVEL", "0"),
+            ),
+        }
+    }
+}
+
+fn cargo(command: &[&str], arguments: &[&str], more: &[&str]) -> Result<()> {
+    let arguments = [command, arguments, more].concat();
+    run_command(Command::new("cargo").args(arguments))
+}
+
+pub(crate) fn run_command(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {:?}", command.get_program()))?;
+    if !status.success() {
+        bail!("{command:?} gave {status}");
+    }
+    Ok(())
+}
