@@ -41,7 +41,9 @@ pub use demo::demo;
 pub use error::PipelineError;
 pub use model::{Builder, Progress, Voxtral};
 pub use sample::{Choice, Sampler};
-pub use transcribe::{Finish, OnWindow, Step, Timings, Token, TranscribeOptions, Transcript, Transcription};
+pub use transcribe::{
+    Finish, OnWindow, Step, Timings, Token, TranscribeOptions, Transcript, Transcription,
+};
 
 pub use voxtral_audio::Audio;
 pub use voxtral_nn::{Backend, Precision};

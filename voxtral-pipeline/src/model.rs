@@ -390,6 +390,9 @@ mod tests {
         let model = Voxtral::<Flex>::builder().demo().unwrap();
         let audio = Audio::new(Vec::new(), model.sample_rate()).unwrap();
         let error = model.transcribe(&audio, &TranscribeOptions::default());
-        assert_eq!(error.unwrap_err().to_string(), "audio is empty, it has no samples");
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "audio is empty, it has no samples"
+        );
     }
 }

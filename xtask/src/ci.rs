@@ -48,7 +48,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let name = format!("{step:?}").to_lowercase();
         say(&format!("== {name}"));
         step.run().with_context(|| format!("{name} failed"))?;
-        say(&format!("== {name}: {:.0} s", started.elapsed().as_secs_f64()));
+        say(&format!(
+            "== {name}: {:.0} s",
+            started.elapsed().as_secs_f64()
+        ));
     }
     Ok(())
 }

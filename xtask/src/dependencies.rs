@@ -73,26 +73,31 @@ pub(crate) fn check() -> Result<()> {
 
 /// Dependencies against the direction, of code that ships (tests may use what they need).
 fn layers(metadata: &Metadata) -> impl Iterator<Item = String> + '_ {
-    metadata.workspace_packages().into_iter().flat_map(|package| {
-        let name = package.name.as_str();
-        let allowed = LAYERS.iter().find(|(layer, _)| *layer == name);
-        let known = allowed.is_some() || TOPS.contains(&name);
-        let unknown = (!known).then(|| format!("crate `{name}` has no place in the layers"));
-        let shipped = package
-            .dependencies
-            .iter()
-            .filter(|dependency| dependency.kind != DependencyKind::Development);
-        let wrong = shipped
-            .filter(move |dependency| {
-                let used = dependency.name.as_str();
-                let backwards = used.starts_with("voxtral-")
-                    && allowed.is_some_and(|(_, allowed)| !allowed.contains(&used));
-                let burn = used.starts_with("burn") && WITHOUT_BURN.contains(&name);
-                backwards || burn
-            })
-            .map(move |dependency| format!("crate `{name}` must not use `{}`", dependency.name));
-        unknown.into_iter().chain(wrong)
-    })
+    metadata
+        .workspace_packages()
+        .into_iter()
+        .flat_map(|package| {
+            let name = package.name.as_str();
+            let allowed = LAYERS.iter().find(|(layer, _)| *layer == name);
+            let known = allowed.is_some() || TOPS.contains(&name);
+            let unknown = (!known).then(|| format!("crate `{name}` has no place in the layers"));
+            let shipped = package
+                .dependencies
+                .iter()
+                .filter(|dependency| dependency.kind != DependencyKind::Development);
+            let wrong = shipped
+                .filter(move |dependency| {
+                    let used = dependency.name.as_str();
+                    let backwards = used.starts_with("voxtral-")
+                        && allowed.is_some_and(|(_, allowed)| !allowed.contains(&used));
+                    let burn = used.starts_with("burn") && WITHOUT_BURN.contains(&name);
+                    backwards || burn
+                })
+                .map(move |dependency| {
+                    format!("crate `{name}` must not use `{}`", dependency.name)
+                });
+            unknown.into_iter().chain(wrong)
+        })
 }
 
 fn licences(metadata: &Metadata) -> impl Iterator<Item = String> + '_ {
@@ -103,11 +108,16 @@ fn licence_problem(package: &Package) -> Option<String> {
     let Some(licence) = &package.license else {
         return Some(format!("`{}` states no licence", package.name));
     };
-    let permitted = spdx::Expression::parse_mode(licence, spdx::ParseMode::LAX)
-        .is_ok_and(|expression| {
+    let permitted =
+        spdx::Expression::parse_mode(licence, spdx::ParseMode::LAX).is_ok_and(|expression| {
             expression.evaluate(|requirement| LICENCES.contains(&requirement.to_string().as_str()))
         });
-    (!permitted).then(|| format!("`{}` is under {licence}, which is not permitted", package.name))
+    (!permitted).then(|| {
+        format!(
+            "`{}` is under {licence}, which is not permitted",
+            package.name
+        )
+    })
 }
 
 #[cfg(test)]
