@@ -3,6 +3,11 @@
 //! The suites that run the model are written once and run on every backend that is compiled in:
 //! Flex and ndarray always, wgpu and CUDA with the features of those names.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that unwraps an error has failed"
+)]
+
 mod backends;
 mod demo;
 mod goldens;

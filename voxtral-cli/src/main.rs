@@ -11,6 +11,7 @@ mod load;
 mod messages;
 mod models;
 mod output;
+mod progress;
 mod transcribe;
 
 use std::process::ExitCode;

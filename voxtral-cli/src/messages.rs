@@ -3,16 +3,18 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
-use tracing::{Event, Level, Subscriber};
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
 use tracing_subscriber::{
     EnvFilter,
-    field::MakeExt,
-    fmt::{
-        FmtContext, FormatEvent, FormatFields, FormattedFields,
-        format::{self, Writer},
-    },
+    field::RecordFields,
+    fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, format::Writer},
     registry::LookupSpan,
 };
+
+use crate::progress;
 
 /// An error and what caused it.
 pub(crate) fn report(error: &anyhow::Error) {
@@ -51,7 +53,7 @@ pub(crate) fn usage(error: &clap::Error) {
 fn line(text: fmt::Arguments<'_>) {
     let text = text.to_string();
     let text = text.lines().collect::<Vec<_>>().join(" ") + "\n";
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+    let _ = progress::without(|| io::stderr().lock().write_all(text.as_bytes()));
 }
 
 /// Warnings of our own crates by default; nothing with `-q`, more with `-v`, the libraries' too
@@ -67,16 +69,12 @@ pub(crate) fn init_log(quiet: bool, verbose: u8) {
         Ok(levels) if !levels.is_empty() => EnvFilter::new(levels),
         _ => EnvFilter::new(levels),
     };
-    let fields = format::debug_fn(|writer, field, value| match field.name() {
-        "message" | INPUT => write!(writer, "{value:?}"),
-        name => write!(writer, "{name}={value:?}"),
-    });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .log_internal_errors(false)
-        .fmt_fields(fields.delimited(", "))
+        .fmt_fields(OneLine)
         .event_format(OneLine)
         .init();
 }
@@ -121,5 +119,40 @@ where
         }
         context.format_fields(writer.by_ref(), event)?;
         writeln!(writer)
+    }
+}
+
+impl<'w> FormatFields<'w> for OneLine {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
+        let mut text = Text {
+            writer,
+            begun: false,
+            outcome: Ok(()),
+        };
+        fields.record(&mut text);
+        text.outcome
+    }
+}
+
+/// `the message, name=value, name=value`
+struct Text<'w> {
+    writer: Writer<'w>,
+    begun: bool,
+    outcome: fmt::Result,
+}
+
+impl Visit for Text<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let name = match field.name() {
+            // Where in a library's source a message of the `log` crate comes from.
+            name if name.starts_with("log.") => return,
+            "message" | INPUT => String::new(),
+            name => format!("{name}="),
+        };
+        let glue = if self.begun { ", " } else { "" };
+        self.begun = true;
+        self.outcome = self
+            .outcome
+            .and_then(|()| write!(self.writer, "{glue}{name}{value:?}"));
     }
 }

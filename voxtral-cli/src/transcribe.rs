@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use voxtral_pipeline::{Audio, Backend, Cancel, Finish, TranscribeOptions, Transcript, Voxtral};
+use voxtral_pipeline::{
+    Audio, Backend, Cancel, Finish, OnWindow, TranscribeOptions, Transcript, Voxtral,
+};
 
 use crate::{
     args::{DEMO, Format, TranscribeArgs},
     backend::{Task, on_device},
     interrupt, load, messages, notice,
     output::{self, Destination},
+    progress::{self, Stage},
     report,
 };
 
@@ -128,6 +131,7 @@ impl Task for Work<'_> {
             seed: args.seed,
             max_new_tokens: args.max_new_tokens.map(|tokens| tokens as usize),
             cancel: self.cancel.clone(),
+            on_window: self.show_encoding(),
         };
         let mut failed = self.failed;
         for file in &self.files {
@@ -135,7 +139,10 @@ impl Task for Work<'_> {
                 interrupt::stop();
             }
             let _about = messages::about(&name(file));
-            match self.transcribe(&model, file, &options) {
+            let outcome = self.transcribe(&model, file, &options);
+            // An error leaves the bar where it was.
+            progress::clear();
+            match outcome {
                 Ok(()) => {}
                 Err(_) if self.cancel.is_cancelled() => interrupt::stop(),
                 Err(error) if output::is_closed(&error) => break,
@@ -154,6 +161,20 @@ impl Task for Work<'_> {
 }
 
 impl Work<'_> {
+    /// Shows how far the encoder is with a file.
+    fn show_encoding(&self) -> OnWindow {
+        if self.quiet {
+            return OnWindow::default();
+        }
+        OnWindow::new(|done, all| {
+            if done < all {
+                progress::show(Stage::Encoding, done as u64, all as u64, "");
+            } else {
+                progress::clear();
+            }
+        })
+    }
+
     fn transcribe<B: Backend>(
         &self,
         model: &Voxtral<B>,

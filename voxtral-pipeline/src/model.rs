@@ -59,12 +59,14 @@ pub enum Progress<'a> {
     },
 }
 
+type OnProgress<'a> = Box<dyn Fn(Progress<'_>) + 'a>;
+
 /// Says where a model comes from and how it is held; ends in [`open`](Self::open) or
 /// [`demo`](Self::demo).
 pub struct Builder<'a, B: Backend> {
     device: B::Device,
     precision: Precision,
-    progress: Option<Box<dyn Fn(Progress<'_>) + 'a>>,
+    progress: Option<OnProgress<'a>>,
 }
 
 impl<B: Backend> Voxtral<B> {

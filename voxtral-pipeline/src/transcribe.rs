@@ -233,7 +233,7 @@ impl<B: Backend> Transcription<'_, B> {
     /// # Errors
     /// A step failed or was cancelled.
     pub fn finish(mut self) -> Result<Transcript, PipelineError> {
-        while let Some(step) = self.next() {
+        for step in self.by_ref() {
             step?;
         }
         let finish = match self.tokens.last() {

@@ -59,7 +59,10 @@ fn a_directory() {
     let scene = Scene::new();
     fs::create_dir(scene.path("folder.wav")).unwrap();
     let error = refused(&scene, "folder.wav");
-    assert_says(&error, &["is a directory", "expected an audio file", "name the files"]);
+    assert_says(
+        &error,
+        &["is a directory", "expected an audio file", "name the files"],
+    );
 }
 
 #[test]
@@ -105,7 +108,10 @@ fn samples_that_are_no_numbers() {
     let mut samples: Vec<f32> = vec![0.1; 16_000];
     samples[1234] = f32::NAN;
     write_wav(&scene.path("nan.wav"), 1, RATE, 32, samples);
-    assert_says(&refused(&scene, "nan.wav"), &["NaN", "sample 1234", "finite"]);
+    assert_says(
+        &refused(&scene, "nan.wav"),
+        &["NaN", "sample 1234", "finite"],
+    );
 }
 
 #[test]
@@ -120,9 +126,9 @@ fn more_audio_than_the_model_takes() {
 fn an_mp3_file_that_breaks_off() {
     let scene = Scene::new();
     let whole = fs::read(repository("tests/data/audio/formats/mp3.mp3")).unwrap();
-    scene.write("cut.mp3", &whole[..whole.len() / 2]);
+    scene.write("cut.mp3", &whole[..1000]);
     let (object, messages) = accepted(&scene, "cut.mp3");
-    assert!((0.05..0.25).contains(&duration(&object)), "{object}");
+    assert!((0.01..0.2).contains(&duration(&object)), "{object}");
     assert_says(&messages, &["warning: cut.mp3: audio is truncated"]);
     assert_eq!(messages.matches("warning:").count(), 1, "{messages}");
 
@@ -186,7 +192,6 @@ fn a_low_and_a_high_sample_rate() {
     write_wav(&scene.path("low.wav"), 1, RATE / 2, 16, low);
     let (object, _) = accepted(&scene, "low.wav");
     assert!((duration(&object) - seconds).abs() < 1e-3, "{object}");
-    assert_eq!(object["finish"], "stop");
 
     let high = spoken.windows(2).flat_map(|pair| {
         let [from, to] = [pair[0], pair[1]].map(i32::from);

@@ -61,7 +61,10 @@ fn interrupted_at_any_moment_there_is_no_half_written_output() {
         // Whatever is there is whole: every token up to the limit or the end, and the line's end.
         let written = scene.names(&out);
         for name in &written {
-            assert!(["a.json", "b.json", "c.json"].contains(&&**name), "{written:?}");
+            assert!(
+                ["a.json", "b.json", "c.json"].contains(&&**name),
+                "{written:?}"
+            );
             let content = scene.read(&format!("{out}/{name}"));
             let object: serde_json::Value = serde_json::from_str(&content).unwrap();
             assert!(object["timings"].is_object() && content.ends_with("}\n"));
@@ -69,7 +72,10 @@ fn interrupted_at_any_moment_there_is_no_half_written_output() {
         match code {
             Some(130) => {
                 let errors: Vec<&str> = rest.lines().filter(|l| l.contains("error:")).collect();
-                assert_eq!(errors, ["error: interrupted before everything was transcribed"]);
+                assert_eq!(
+                    errors,
+                    ["error: interrupted before everything was transcribed"]
+                );
             }
             // A machine that is faster than the delay.
             Some(0) => assert_eq!(written.len(), FILES.len(), "{rest}"),
@@ -112,6 +118,9 @@ fn waiting_for_stdin_can_be_interrupted() {
     let mut stderr = String::new();
     messages.read_to_string(&mut stderr).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{stderr}");
-    assert_eq!(stderr, "error: interrupted before everything was transcribed\n");
+    assert_eq!(
+        stderr,
+        "error: interrupted before everything was transcribed\n"
+    );
     assert_eq!(scene.names("."), [""; 0]);
 }

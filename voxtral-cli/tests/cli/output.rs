@@ -9,7 +9,10 @@ fn a_folder_below_a_file() {
     let scene = Scene::new();
     scene.write("file.txt", "text");
     let error = scene.refusal(&[EN, "--output-dir", "file.txt/out"]);
-    assert_says(&error, &["cannot make folder `file.txt/out`", "choose another"]);
+    assert_says(
+        &error,
+        &["cannot make folder `file.txt/out`", "choose another"],
+    );
     let error = scene.refusal(&[EN, "--output-dir", "file.txt"]);
     assert_says(&error, &["cannot make folder `file.txt`", "choose another"]);
     let error = scene.refusal(&[EN, "--output", "file.txt/words.txt"]);
@@ -44,7 +47,11 @@ fn two_inputs_with_one_output() {
     let error = scene.refusal(&[EN, "other/digits-en.mp3", "--output-dir", "out"]);
     assert_says(
         &error,
-        &["digits-en.wav` and `other/digits-en.mp3`", "digits-en.txt`", "rename one"],
+        &[
+            "digits-en.wav` and `other/digits-en.mp3`",
+            "digits-en.txt`",
+            "rename one",
+        ],
     );
     assert!(!scene.path("out").exists());
 
@@ -66,7 +73,10 @@ fn an_input_is_never_overwritten() {
     ] {
         let arguments = [&["speech.txt"], output].concat();
         let error = scene.refusal(&arguments);
-        assert_says(&error, &["overwrite the input `speech.txt`", "choose another"]);
+        assert_says(
+            &error,
+            &["overwrite the input `speech.txt`", "choose another"],
+        );
     }
     assert_eq!(fs::read(scene.path("speech.txt")).unwrap(), audio);
 

@@ -77,7 +77,10 @@ fn a_given_language_is_used_and_stated() {
 #[test]
 fn output_goes_to_a_file_instead_of_stdout() {
     let scene = Scene::new();
-    scene.write("words.txt", "what was there before, and is longer than the words");
+    scene.write(
+        "words.txt",
+        "what was there before, and is longer than the words",
+    );
     let ran = scene.transcribe(&[EN, "-o", "words.txt"]);
     assert_eq!(ran.ok(), "");
     assert_says(&ran.stderr, &["wrote `words.txt`"]);
@@ -122,7 +125,8 @@ fn an_output_folder_is_made_and_gets_a_file_for_each_input() {
         scene.names("a/b"),
         ["digits-en.json", "digits-en.txt", "digits-fr.txt"]
     );
-    let object: serde_json::Value = serde_json::from_str(&scene.read("a/b/digits-en.json")).unwrap();
+    let object: serde_json::Value =
+        serde_json::from_str(&scene.read("a/b/digits-en.json")).unwrap();
     assert_eq!(object["text"], EN_WORDS);
 }
 
@@ -197,7 +201,11 @@ fn a_limit_of_tokens_cuts_the_text_off_with_a_warning() {
     assert!(EN_WORDS.starts_with(object["text"].as_str().unwrap()));
     assert_says(
         &ran.stderr,
-        &["warning: ", "digits-en.wav: stopped after 2 tokens", "--max-new-tokens"],
+        &[
+            "warning: ",
+            "digits-en.wav: stopped after 2 tokens",
+            "--max-new-tokens",
+        ],
     );
 }
 
@@ -232,7 +240,10 @@ fn one_thread_suffices() {
 #[test]
 fn a_backend_that_was_not_compiled_in_is_an_error() {
     let error = Scene::new().refusal(&[EN, "--device", "ndarray"]);
-    assert_says(&error, &["`--device ndarray`", "--features ndarray", "`auto`, `cpu`"]);
+    assert_says(
+        &error,
+        &["`--device ndarray`", "--features ndarray", "`auto`, `cpu`"],
+    );
 }
 
 #[cfg(feature = "ndarray")]
@@ -247,7 +258,10 @@ fn another_backend_gives_the_same_words() {
 fn verbose_tells_the_time_of_each_stage() {
     let ran = Scene::new().transcribe(&["-v", EN]);
     assert_eq!(ran.ok(), line(EN_WORDS));
-    assert_says(&ran.stderr, &["info: ", "digits-en.wav: 4.3s of audio", "encoder"]);
+    assert_says(
+        &ran.stderr,
+        &["info: ", "digits-en.wav: 4.3s of audio", "encoder"],
+    );
 }
 
 #[test]

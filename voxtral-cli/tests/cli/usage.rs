@@ -8,13 +8,25 @@ fn help_has_examples() {
     let ran = scene.run(&["--help"]);
     assert_says(
         ran.ok(),
-        &["Examples:", "voxtral transcribe", "--model mini", "inspect", "models"],
+        &[
+            "Examples:",
+            "voxtral transcribe",
+            "--model mini",
+            "inspect",
+            "models",
+        ],
     );
     assert_eq!(ran.stderr, "");
     let ran = scene.run(&["transcribe", "--help"]);
     assert_says(
         ran.ok(),
-        &["Examples:", "--output-dir", "VOXTRAL_MODEL", "HF_HOME", "ffmpeg"],
+        &[
+            "Examples:",
+            "--output-dir",
+            "VOXTRAL_MODEL",
+            "HF_HOME",
+            "ffmpeg",
+        ],
     );
     let ran = scene.run(&["--version"]);
     assert_eq!(ran.ok(), format!("voxtral {}\n", env!("CARGO_PKG_VERSION")));
@@ -31,19 +43,49 @@ fn no_command_shows_the_help() {
 fn wrong_command_lines_are_one_line_each() {
     let scene = Scene::new();
     for (arguments, words) in [
-        (&["transcribe", EN, "--language", "xx"][..], &["`xx`", "ISO 639-1", "`fr`"][..]),
-        (&["transcribe", EN, "-l", "english"], &["`english`", "two-letter", "`en`"]),
+        (
+            &["transcribe", EN, "--language", "xx"][..],
+            &["`xx`", "ISO 639-1", "`fr`"][..],
+        ),
+        (
+            &["transcribe", EN, "-l", "english"],
+            &["`english`", "two-letter", "`en`"],
+        ),
         (&["transcribe"], &["FILE", "--help"]),
-        (&["transcribe", EN, "--temperature", "-1"], &["'-1'", "at least 0"]),
-        (&["transcribe", EN, "--temperature", "NaN"], &["'NaN'", "finite"]),
-        (&["transcribe", EN, "--temperature", "inf"], &["'inf'", "finite"]),
-        (&["transcribe", EN, "--max-new-tokens", "0"], &["'0'", "1.."]),
+        (
+            &["transcribe", EN, "--temperature", "-1"],
+            &["'-1'", "at least 0"],
+        ),
+        (
+            &["transcribe", EN, "--temperature", "NaN"],
+            &["'NaN'", "finite"],
+        ),
+        (
+            &["transcribe", EN, "--temperature", "inf"],
+            &["'inf'", "finite"],
+        ),
+        (
+            &["transcribe", EN, "--max-new-tokens", "0"],
+            &["'0'", "1.."],
+        ),
         (&["transcribe", EN, "--threads", "0"], &["'0'", "1.."]),
-        (&["transcribe", EN, "--threads", "many"], &["'many'", "--threads"]),
-        (&["transcribe", EN, "--format", "srt"], &["'srt'", "text, json"]),
-        (&["transcribe", EN, "--device", "tpu"], &["'tpu'", "auto, cpu"]),
+        (
+            &["transcribe", EN, "--threads", "many"],
+            &["'many'", "--threads"],
+        ),
+        (
+            &["transcribe", EN, "--format", "srt"],
+            &["'srt'", "text, json"],
+        ),
+        (
+            &["transcribe", EN, "--device", "tpu"],
+            &["'tpu'", "auto, cpu"],
+        ),
         (&["transcribe", EN, "--dtype", "int8"], &["'int8'", "bf16"]),
-        (&["transcribe", EN, "--modle", "mini"], &["'--modle'", "'--model'"]),
+        (
+            &["transcribe", EN, "--modle", "mini"],
+            &["'--modle'", "'--model'"],
+        ),
         (
             &["transcribe", EN, FR, "-o", "a.txt", "--output-dir", "out"],
             &["--output <FILE>", "--output-dir"],
