@@ -15,6 +15,7 @@ use crate::resample::Resampler;
 pub struct Audio {
     samples: Vec<f32>,
     sample_rate: u32,
+    truncated: bool,
 }
 
 impl Audio {
@@ -39,13 +40,15 @@ impl Audio {
         Ok(Self {
             samples,
             sample_rate,
+            truncated: false,
         })
     }
 
     /// Decodes a file, averages its channels and resamples to `sample_rate` Hz.
     ///
     /// The kind of file is found from its content, never from its name. Of a damaged file all
-    /// that can be decoded is returned, with a warning by `tracing`; a [`Decoder`] tells more.
+    /// that can be decoded is returned, with a warning by `tracing` and
+    /// [`is_truncated`](Self::is_truncated); a [`Decoder`] tells more.
     ///
     /// # Errors
     /// Those of [`Decoder::open`] and [`Resampler::new`].
@@ -72,10 +75,14 @@ impl Audio {
         Self::from_decoder(Decoder::new(reader)?, sample_rate)
     }
 
-    fn from_decoder(decoder: Decoder, sample_rate: u32) -> Result<Self, AudioError> {
+    /// Like [`from_file`](Self::from_file), from a file whose header was looked at already.
+    ///
+    /// # Errors
+    /// Those of [`Decoder`]'s items and [`Resampler::new`].
+    pub fn from_decoder(mut decoder: Decoder, sample_rate: u32) -> Result<Self, AudioError> {
         let mut resampler = Resampler::new(decoder.sample_rate(), sample_rate)?;
         let mut samples = Vec::new();
-        for chunk in decoder {
+        for chunk in decoder.by_ref() {
             resampler.push(&chunk?, &mut samples)?;
         }
         resampler.finish(&mut samples)?;
@@ -85,6 +92,7 @@ impl Audio {
         Ok(Self {
             samples,
             sample_rate,
+            truncated: decoder.truncated(),
         })
     }
 
@@ -100,7 +108,13 @@ impl Audio {
         Ok(Self {
             samples,
             sample_rate,
+            truncated: self.truncated,
         })
+    }
+
+    /// Whether the file broke off before its end.
+    pub fn is_truncated(&self) -> bool {
+        self.truncated
     }
 
     /// The samples.

@@ -332,7 +332,7 @@ impl Decoder {
             tracing::warn!(
                 decoded = ?seconds(self.position, self.sample_rate),
                 stated = ?self.duration,
-                "audio is truncated: {reason}"
+                "audio is truncated ({reason}): copy the file again"
             );
         }
     }

@@ -143,7 +143,7 @@ impl Task for Work<'_> {
             // An error leaves the bar where it was.
             progress::clear();
             match outcome {
-                Ok(()) => {}
+                Ok(whole) => failed |= !whole,
                 Err(_) if self.cancel.is_cancelled() => interrupt::stop(),
                 Err(error) if output::is_closed(&error) => break,
                 Err(error) => {
@@ -175,12 +175,14 @@ impl Work<'_> {
         })
     }
 
+    /// Transcribes a file and tells whether it was whole: of one that breaks off, the text of what
+    /// is there is written, but the run has failed. The decoder has warned of it.
     fn transcribe<B: Backend>(
         &self,
         model: &Voxtral<B>,
         file: &Path,
         options: &TranscribeOptions,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let audio = read(model, file)?;
         let format = self.args.format;
         let transcript = match self.destination.path(file, format) {
@@ -198,7 +200,7 @@ impl Work<'_> {
             }
         };
         tell(&transcript);
-        Ok(())
+        Ok(!audio.is_truncated())
     }
 }
 

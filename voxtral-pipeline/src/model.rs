@@ -10,7 +10,7 @@ use voxtral_checkpoint::{
     config::{Fusion, ModelConfig},
 };
 use voxtral_decoder::Decoder;
-use voxtral_encoder::{Encoder, Projector};
+use voxtral_encoder::{ConvStem, Encoder, Projector};
 use voxtral_nn::{Backend, Loader, Precision};
 use voxtral_tokenizer::{Tokenizer, special};
 
@@ -102,9 +102,41 @@ impl<B: Backend> Voxtral<B> {
     /// Reads an audio file at the model's sample rate.
     ///
     /// # Errors
-    /// The file cannot be read or decoded.
+    /// The file cannot be read or decoded, or is longer than the model takes.
     pub fn read_audio(&self, path: impl AsRef<Path>) -> Result<Audio, PipelineError> {
-        Ok(Audio::from_file(path, self.sample_rate())?)
+        let decoder = voxtral_audio::Decoder::open(path)?;
+        // A file that says how long it is need not be decoded to be refused.
+        check_length(decoder.duration().unwrap_or_default())?;
+        Ok(Audio::from_decoder(decoder, self.sample_rate())?)
+    }
+
+    /// Mel frames of an encoder window.
+    fn encoder_window(&self) -> Result<usize, PipelineError> {
+        self.encoder
+            .window_frames()
+            .ok_or_else(|| self.unsupported("its encoder takes a stream, not windows"))
+    }
+
+    /// Encoder windows that a clip fills, the last one perhaps in part.
+    fn windows(&self, audio: &Audio) -> Result<usize, PipelineError> {
+        if audio.samples().is_empty() {
+            return Err(AudioError::Empty.into());
+        }
+        check_length(audio.duration())?;
+        // As many samples as the resampler gives.
+        let (from, to) = (
+            u64::from(audio.sample_rate()),
+            u64::from(self.sample_rate()),
+        );
+        let samples = (audio.samples().len() as u64 * to + from / 2) / from;
+        let window = self.encoder_window()? * self.config.features.hop_length;
+        Ok((samples as usize).div_ceil(window))
+    }
+
+    /// Embeddings that a clip becomes, known before it is encoded.
+    pub(crate) fn audio_tokens(&self, audio: &Audio) -> Result<usize, PipelineError> {
+        let frames = self.encoder_window()? / ConvStem::<B>::STRIDE;
+        Ok(self.windows(audio)? * frames / self.config.projector.downsample)
     }
 
     /// Audio embeddings of a clip, `[1, embeddings, width]`, window by window.
@@ -114,15 +146,6 @@ impl<B: Backend> Voxtral<B> {
         options: &TranscribeOptions,
         timings: &mut Timings,
     ) -> Result<Tensor<B, 3>, PipelineError> {
-        if audio.samples().is_empty() {
-            return Err(AudioError::Empty.into());
-        }
-        if audio.duration() > LONGEST_AUDIO {
-            return Err(PipelineError::AudioTooLong {
-                found: audio.duration(),
-                limit: LONGEST_AUDIO,
-            });
-        }
         let resampled;
         let samples = if audio.sample_rate() == self.sample_rate() {
             audio.samples()
@@ -130,12 +153,8 @@ impl<B: Backend> Voxtral<B> {
             resampled = audio.resampled(self.sample_rate())?;
             resampled.samples()
         };
-        let Some(frames) = self.encoder.window_frames() else {
-            return Err(self.unsupported("its encoder is a streaming one"));
-        };
-        let windows = samples
-            .len()
-            .div_ceil(frames * self.config.features.hop_length);
+        let frames = self.encoder_window()?;
+        let windows = self.windows(audio)?;
         let padded = windows * frames * self.config.features.hop_length;
         let maximum = timings.features(|| match self.config.features.log_mel_max {
             Some(fixed) => fixed,
@@ -246,8 +265,14 @@ impl<'a, B: Backend> Builder<'a, B> {
         checkpoint: &Checkpoint,
         tokenizer: Tokenizer,
     ) -> Result<Voxtral<B>, PipelineError> {
-        checkpoint.check_complete()?;
         let config = checkpoint.config().clone();
+        if !matches!(config.fusion, Fusion::Splice { .. }) {
+            return Err(PipelineError::Unsupported {
+                model: name.to_owned(),
+                reason: "it is a streaming model, and those are not supported yet",
+            });
+        }
+        checkpoint.check_complete()?;
         let ids = token_ids(&tokenizer, &config)?;
         let mel = LogMel::new(MelConfig {
             sample_rate: config.features.sample_rate,
@@ -284,6 +309,16 @@ impl<'a, B: Backend> Builder<'a, B> {
             call(progress);
         }
     }
+}
+
+fn check_length(found: Duration) -> Result<(), PipelineError> {
+    if found > LONGEST_AUDIO {
+        return Err(PipelineError::AudioTooLong {
+            found,
+            limit: LONGEST_AUDIO,
+        });
+    }
+    Ok(())
 }
 
 fn open_folder(folder: &Path) -> Result<(Checkpoint, Tokenizer), PipelineError> {

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use voxtral_audio::Audio;
-use voxtral_checkpoint::config::Fusion;
 use voxtral_nn::Backend;
 use voxtral_tokenizer::{Language, TextDecoder, prompt};
 
@@ -77,7 +76,7 @@ pub struct Step {
     /// The token that was generated.
     pub token: Token,
     /// What the transcript grew by: often a word piece, nothing for a special token or within a
-    /// character. All steps together give the transcript's text.
+    /// character. All steps together give the transcript's text, but for white space at its end.
     pub text: String,
 }
 
@@ -182,17 +181,13 @@ impl<B: Backend> Voxtral<B> {
                 expected: "a finite number of at least 0",
             });
         }
-        if !matches!(self.config.fusion, Fusion::Splice { .. }) {
-            return Err(self.unsupported("it is a streaming model, which is not supported yet"));
-        }
-        let mut timings = Timings::default();
-        let embeddings = self.embed(audio, options, &mut timings)?;
-        let audio_tokens = embeddings.dims()[1];
+        let audio_tokens = self.audio_tokens(audio)?;
         let prompt = prompt::transcription(&self.tokenizer, audio_tokens, options.language)?;
         let limit = options.max_new_tokens.unwrap_or(audio_tokens);
         self.check_context(prompt.len(), limit)?;
+        let mut timings = Timings::default();
         let splice = Splice {
-            audio: embeddings,
+            audio: self.embed(audio, options, &mut timings)?,
             placeholder: self.ids.audio,
         };
         let request = Request {
