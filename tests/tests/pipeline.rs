@@ -11,6 +11,8 @@ use voxtral_pipeline::{
     Audio, Cancel, Finish, PipelineError, Precision, TranscribeOptions, Transcript, Voxtral,
 };
 
+use crate::backends::cases;
+
 crate::on_every_backend!(the_demo_understands_every_sample);
 
 const SAMPLES: [(&str, &str); 4] = [
@@ -31,14 +33,14 @@ fn demo() -> Voxtral<Flex> {
 
 fn the_demo_understands_every_sample<B: Backend>() {
     let model = Voxtral::<B>::builder().demo().unwrap();
-    for (language, text) in SAMPLES {
+    for (language, text) in cases::<B, _>(&SAMPLES) {
         for given in [None, Some(language.parse().unwrap())] {
             let options = TranscribeOptions {
                 language: given,
                 ..Default::default()
             };
             let transcript = model.transcribe_file(sample(language), &options).unwrap();
-            assert_eq!(transcript.text, text);
+            assert_eq!(&transcript.text, text);
             assert_eq!(transcript.finish, Finish::Stop);
             assert_eq!(transcript.language, given.map(|code| code.to_string()));
         }
