@@ -7,7 +7,6 @@ use voxtral_decoder::Decoder;
 use voxtral_encoder::{Encoder, Projector};
 use voxtral_nn::{Backend, KvCache, Loader, Precision};
 
-use crate::backends::cases;
 use crate::goldens::{Golden, LOGPROB, STAGE, assert_close, data};
 
 /// Folder and, where the checkpoint is the native twin of another, whose goldens hold.
@@ -22,6 +21,7 @@ const MODELS: [(&str, &str); 5] = [
 crate::on_every_backend!(
     stages_match_transformers,
     greedy_tokens_match_transformers,
+    stored_precision_matches_transformers,
     windows_are_independent,
     native_form_is_identical,
     cached_equals_uncached,
@@ -36,10 +36,14 @@ struct Model<B: Backend> {
 impl<B: Backend> Model<B> {
     /// Loads a fixture in `f32`: the goldens were computed in `f32` from the stored values.
     fn open(folder: &str) -> Self {
+        Self::open_in(folder, Precision::F32)
+    }
+
+    fn open_in(folder: &str, precision: Precision) -> Self {
         let checkpoint = Checkpoint::open(data("models").join(folder)).unwrap();
         checkpoint.check_complete().unwrap();
         let config = checkpoint.config();
-        let loader = Loader::<B>::new(&checkpoint, B::Device::default(), Precision::F32);
+        let loader = Loader::<B>::new(&checkpoint, B::Device::default(), precision);
         Self {
             encoder: Encoder::load(&loader, &config.encoder).unwrap(),
             projector: Projector::load(&loader, &config.projector).unwrap(),
@@ -113,7 +117,7 @@ fn kept_rows<B: Backend>(golden: &Golden, stage: &str, x: Tensor<B, 3>) -> Vec<f
 }
 
 fn stages_match_transformers<B: Backend>() {
-    for (folder, twin) in cases::<B, _>(&MODELS) {
+    for (folder, twin) in MODELS {
         let model = Model::<B>::open(folder);
         let golden = Golden::of(twin);
         let (encoded, audio) = model.hear(mel(&golden));
@@ -165,7 +169,9 @@ fn decode<B: Backend>(
     let mut chosen = (Vec::new(), Vec::new());
     for _ in 0..steps {
         let hidden = model.decoder.forward(next, &mut cache).unwrap();
-        let choice = sampler.choose(&model.decoder.logits(hidden).unwrap());
+        let choice = sampler
+            .choose(&model.decoder.logits(hidden).unwrap())
+            .unwrap();
         chosen.0.push(i64::from(choice.id));
         chosen.1.push(choice.logprob);
         next = model.decoder.embed(&[choice.id]).unwrap();
@@ -174,7 +180,7 @@ fn decode<B: Backend>(
 }
 
 fn greedy_tokens_match_transformers<B: Backend>() {
-    for (folder, twin) in cases::<B, _>(&MODELS) {
+    for (folder, twin) in MODELS {
         let model = Model::<B>::open(folder);
         let golden = Golden::of(twin);
         let (_, audio) = model.hear(mel(&golden));
@@ -182,14 +188,40 @@ fn greedy_tokens_match_transformers<B: Backend>() {
         let expected = golden.integers("greedy_ids");
         let (ids, logprobs) = decode(&model, prompt, expected.len());
         assert_eq!(ids, expected, "{folder} greedy ids");
-        let difference = logprobs
-            .iter()
-            .zip(golden.floats("greedy_logprobs"))
-            .fold(0.0_f32, |max, (x, y)| max.max((x - y).abs()));
-        assert!(
-            difference <= LOGPROB,
-            "{folder} log-probabilities: {difference}"
-        );
+        let of = golden.floats("greedy_logprobs");
+        assert_eq!(logprobs.len(), of.len());
+        for (found, expected) in logprobs.iter().zip(of) {
+            let close = (found - expected).abs() <= LOGPROB;
+            assert!(
+                close,
+                "{folder} log-probability {found} instead of {expected}"
+            );
+        }
+    }
+}
+
+/// Weights as they are stored, which backends widen or multiply as they are.
+fn stored_precision_matches_transformers<B: Backend>() {
+    for (folder, narrow) in [("odd-bf16", DType::BF16), ("odd-f16", DType::F16)] {
+        let model = Model::<B>::open_in(folder, Precision::Auto);
+        let golden = Golden::of(folder);
+        let ids = prompt_ids(&golden);
+        let (_, audio) = model.hear(mel(&golden));
+        let mut cache = model.decoder.new_cache(ids.len());
+        let prompt = model.prompt(&ids, audio);
+        let hidden = model.decoder.forward(prompt, &mut cache).unwrap();
+        let found = model.decoder.logits(hidden).unwrap();
+        let all = golden.floats("logits");
+        let vocab = model.decoder.config().vocab_size;
+        let held = B::supports_dtype(&B::Device::default(), narrow);
+        let tolerance = if held && B::matmul_dtype(narrow) == narrow {
+            // Inputs and results of every product are rounded: to 8 bits, or to 11.
+            if narrow == DType::BF16 { 5e-2 } else { 1e-2 }
+        } else {
+            STAGE
+        };
+        let stage = format!("{folder} logits in {narrow:?}");
+        assert_close(&stage, &found, &all[all.len() - vocab..], tolerance);
     }
 }
 

@@ -53,7 +53,7 @@ impl Audio {
     /// # Errors
     /// Those of [`Decoder::open`] and [`Resampler::new`].
     pub fn from_file(path: impl AsRef<Path>, sample_rate: u32) -> Result<Self, AudioError> {
-        Self::from_decoder(Decoder::open(path)?, sample_rate)
+        Self::from_decoder(Decoder::open(path)?, sample_rate, Duration::MAX)
     }
 
     /// Like [`from_file`](Self::from_file), from the bytes of a file.
@@ -72,18 +72,27 @@ impl Audio {
     where
         R: Read + Seek + Send + Sync + 'static,
     {
-        Self::from_decoder(Decoder::new(reader)?, sample_rate)
+        Self::from_decoder(Decoder::new(reader)?, sample_rate, Duration::MAX)
     }
 
-    /// Like [`from_file`](Self::from_file), from a file whose header was looked at already.
+    /// Like [`from_file`](Self::from_file), from a file whose header was looked at already, and not
+    /// more than about `limit` of it: a header may state no length, or a wrong one.
     ///
     /// # Errors
     /// Those of [`Decoder`]'s items and [`Resampler::new`].
-    pub fn from_decoder(mut decoder: Decoder, sample_rate: u32) -> Result<Self, AudioError> {
+    pub fn from_decoder(
+        mut decoder: Decoder,
+        sample_rate: u32,
+        limit: Duration,
+    ) -> Result<Self, AudioError> {
+        let enough = limit.as_secs_f64() * f64::from(sample_rate);
         let mut resampler = Resampler::new(decoder.sample_rate(), sample_rate)?;
         let mut samples = Vec::new();
         for chunk in decoder.by_ref() {
             resampler.push(&chunk?, &mut samples)?;
+            if samples.len() as f64 >= enough {
+                break;
+            }
         }
         resampler.finish(&mut samples)?;
         if samples.is_empty() {

@@ -85,7 +85,7 @@ fn is_compiled(device: Device) -> bool {
     }
 }
 
-/// Whether a small computation succeeds there.
+/// Whether the device can be opened.
 fn works(device: Device) -> bool {
     struct Probe;
     impl Task for Probe {
@@ -144,7 +144,8 @@ fn on_wgpu<G: burn_wgpu::graphics::GraphicsApi, T: Task>(task: T) -> Result<T::O
     use std::sync::Once;
     static OPEN: Once = Once::new();
     let device = burn_wgpu::WgpuDevice::default();
-    OPEN.call_once(|| {
+    // A graphics interface that failed to open leaves room for the next.
+    OPEN.call_once_force(|_| {
         burn_wgpu::init_setup::<G>(&device, burn_wgpu::RuntimeOptions::default());
     });
     task.run::<burn_wgpu::Wgpu>(device)

@@ -166,15 +166,20 @@ pub(crate) fn print(text: &str) -> Result<()> {
     stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
-        .context("cannot write to stdout")
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => anyhow::Error::new(StdoutClosed),
+            _ => anyhow::Error::new(error).context("cannot write to stdout"),
+        })
 }
+
+/// The reader of stdout went away.
+#[derive(Debug, thiserror::Error)]
+#[error("stdout was closed")]
+struct StdoutClosed;
 
 /// Whether the reader of stdout went away, as `head` does: no reason to complain.
 pub(crate) fn is_closed(error: &anyhow::Error) -> bool {
-    error
-        .root_cause()
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    error.is::<StdoutClosed>()
 }
 
 fn parent(path: &Path) -> &Path {

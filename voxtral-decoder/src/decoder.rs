@@ -85,13 +85,16 @@ impl<B: Backend> Decoder<B> {
     /// Gives the residual stream, of the same shape.
     ///
     /// # Errors
-    /// The cache is full.
+    /// The cache is full, or the shape is another, or has no position.
     pub fn forward(
         &self,
         embeddings: Tensor<B, 3>,
         cache: &mut KvCache<B>,
     ) -> Result<Tensor<B, 3>, NnError> {
-        let new = embeddings.dims()[1];
+        let [batch, new, width] = embeddings.dims();
+        if batch != 1 || new == 0 || width != self.config.hidden_size {
+            return Err(self.shape_error("embeddings", embeddings.dims()));
+        }
         let (start, layers) = cache.claim(new)?;
         let rotary = Rotary::new(
             start..start + new,
@@ -110,9 +113,11 @@ impl<B: Backend> Decoder<B> {
     /// `[1, positions, width]`.
     ///
     /// # Errors
-    /// The device failed.
+    /// There is no position, or the device failed.
     pub fn logits(&self, hidden: Tensor<B, 3>) -> Result<Vec<f32>, NnError> {
-        let last = hidden.dims()[1] - 1;
+        let Some(last) = hidden.dims()[1].checked_sub(1) else {
+            return Err(self.shape_error("hidden", hidden.dims()));
+        };
         let hidden = hidden.slice_dim(1, last..last + 1);
         let logits = self.head.forward(self.norm.forward(hidden));
         logits
@@ -120,5 +125,13 @@ impl<B: Backend> Decoder<B> {
             .map_err(|error| NnError::Device(error.to_string()))?
             .into_vec()
             .map_err(|error| NnError::Device(format!("{error:?}")))
+    }
+
+    fn shape_error(&self, subject: &'static str, found: [usize; 3]) -> NnError {
+        NnError::Shape {
+            subject,
+            found: found.to_vec(),
+            expected: format!("[1, at least 1, {}]", self.config.hidden_size),
+        }
     }
 }

@@ -1,14 +1,12 @@
 //! The text decoder of the Voxtral models: Mistral's transformer, from embeddings to logits.
 //!
 //! [`Decoder::embed`] looks tokens up, [`Decoder::forward`] runs any number of new positions
-//! against a [`KvCache`](voxtral_nn::KvCache), and [`Decoder::logits`] scores the vocabulary for
+//! against a [`KvCache`], and [`Decoder::logits`] scores the vocabulary for
 //! one of them. Where the embeddings come from is the caller's business: audio embeddings take
 //! the place of tokens, or are added to them.
 //!
 //! ```no_run
-//! use voxtral_checkpoint::Checkpoint;
-//! use voxtral_decoder::Decoder;
-//! use voxtral_nn::{Backend, Loader, Precision};
+//! use voxtral_decoder::{Backend, Checkpoint, Decoder, Loader, Precision};
 //!
 //! fn next<B: Backend>(device: B::Device) -> Result<u32, Box<dyn std::error::Error>> {
 //!     let checkpoint = Checkpoint::open("Voxtral-Mini-3B-2507")?;
@@ -25,3 +23,7 @@
 mod decoder;
 
 pub use decoder::Decoder;
+
+pub use burn_tensor::Tensor;
+pub use voxtral_checkpoint::Checkpoint;
+pub use voxtral_nn::{Backend, KvCache, Loader, NnError, Precision};

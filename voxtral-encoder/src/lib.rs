@@ -13,10 +13,9 @@
 //! arXiv:2212.04356) for the 2507 models.
 //!
 //! ```no_run
-//! use burn_tensor::Tensor;
-//! use voxtral_checkpoint::Checkpoint;
-//! use voxtral_encoder::{Encoder, Projector};
-//! use voxtral_nn::{Backend, Loader, Precision};
+//! use voxtral_encoder::{
+//!     Backend, Checkpoint, Encoder, Loader, Precision, Projector, Tensor,
+//! };
 //!
 //! fn embed<B: Backend>(mel: Tensor<B, 3>) -> Result<Tensor<B, 3>, Box<dyn std::error::Error>> {
 //!     let checkpoint = Checkpoint::open("Voxtral-Mini-3B-2507")?;
@@ -34,3 +33,7 @@ mod stem;
 pub use encoder::Encoder;
 pub use projector::Projector;
 pub use stem::ConvStem;
+
+pub use burn_tensor::Tensor;
+pub use voxtral_checkpoint::Checkpoint;
+pub use voxtral_nn::{Backend, Loader, NnError, Precision};

@@ -1,4 +1,4 @@
-//! Every operation of [`Backend`](crate::Backend) in plain Burn operations: correct on any
+//! Every operation of [`Backend`] in plain Burn operations: correct on any
 //! backend, and the oracle of the fast ones.
 
 use std::ops::Range;

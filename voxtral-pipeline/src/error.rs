@@ -100,6 +100,15 @@ pub enum PipelineError {
         /// Embeddings of the audio.
         embeddings: usize,
     },
+    /// The scores of the vocabulary are not numbers.
+    #[error(
+        "model gave scores that are not finite: its weights are damaged, or a narrow precision \
+         overflows (try f32)"
+    )]
+    NotFinite,
+    /// A transcription was asked for its result although one of its steps had failed.
+    #[error("transcription failed before its end")]
+    Unfinished,
     /// The caller cancelled.
     #[error("cancelled")]
     Cancelled,

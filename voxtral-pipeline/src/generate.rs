@@ -63,7 +63,7 @@ impl<'m, B: Backend, F: AudioFusion<B>> Generator<'m, B, F> {
         }
     }
 
-    /// Whether the model said that it is done (rather than being cut off).
+    /// Whether the permitted number of tokens was made.
     pub(crate) fn limit_reached(&self) -> bool {
         self.left == 0
     }
@@ -91,7 +91,10 @@ impl<'m, B: Backend, F: AudioFusion<B>> Generator<'m, B, F> {
             Next::Prompt(_) => self.prefill_time += started.elapsed(),
             _ => self.decode_time += started.elapsed(),
         }
-        let choice = self.sampler.choose(&logits);
+        let choice = self
+            .sampler
+            .choose(&logits)
+            .ok_or(PipelineError::NotFinite)?;
         self.left -= 1;
         if choice.id != self.end {
             self.next = Next::Token(choice.id);

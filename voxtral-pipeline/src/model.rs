@@ -105,9 +105,14 @@ impl<B: Backend> Voxtral<B> {
     /// The file cannot be read or decoded, or is longer than the model takes.
     pub fn read_audio(&self, path: impl AsRef<Path>) -> Result<Audio, PipelineError> {
         let decoder = voxtral_audio::Decoder::open(path)?;
-        // A file that says how long it is need not be decoded to be refused.
-        check_length(decoder.duration().unwrap_or_default())?;
-        Ok(Audio::from_decoder(decoder, self.sample_rate())?)
+        // A little more than is taken, so that what is decoded of a longer file is refused below.
+        let limit = LONGEST_AUDIO + Duration::from_secs(1);
+        let stated = decoder.duration().unwrap_or(limit);
+        let audio = Audio::from_decoder(decoder, self.sample_rate(), limit)?;
+        if audio.duration() >= limit {
+            check_length(stated.max(limit))?;
+        }
+        Ok(audio)
     }
 
     /// Mel frames of an encoder window.
@@ -348,6 +353,36 @@ fn token_ids(tokenizer: &Tokenizer, config: &ModelConfig) -> Result<TokenIds, Pi
         && id != ids.audio
     {
         return Err(contradiction("id of [AUDIO]", ids.audio, id));
+    }
+    if let Some(audio) = tokenizer.audio() {
+        let features = &config.features;
+        let figures = [
+            (
+                "sample rate",
+                u64::from(audio.sampling_rate),
+                u64::from(features.sample_rate),
+            ),
+            (
+                "number of mel bins",
+                audio.encoding.num_mel_bins.into(),
+                features.num_mel_bins as u64,
+            ),
+            (
+                "hop length",
+                audio.encoding.hop_length.into(),
+                features.hop_length as u64,
+            ),
+            (
+                "window size",
+                audio.encoding.window_size.into(),
+                features.window_size as u64,
+            ),
+        ];
+        for (subject, tokenizer, checkpoint) in figures {
+            if tokenizer != checkpoint {
+                return Err(contradiction(subject, tokenizer, checkpoint));
+            }
+        }
     }
     if tokenizer.vocab_size() != config.decoder.vocab_size {
         return Err(contradiction(

@@ -29,8 +29,14 @@ impl Sampler {
         }
     }
 
-    /// Chooses from logits, one per vocabulary entry.
-    pub fn choose(&mut self, logits: &[f32]) -> Choice {
+    /// Chooses from logits, one per vocabulary entry; nothing if they are not finite, as those of
+    /// damaged weights are not.
+    pub fn choose(&mut self, logits: &[f32]) -> Option<Choice> {
+        let finite = !logits.is_empty() && logits.iter().all(|logit| logit.is_finite());
+        finite.then(|| self.choose_finite(logits))
+    }
+
+    fn choose_finite(&mut self, logits: &[f32]) -> Choice {
         let id = if self.temperature == 0.0 {
             argmax(logits)
         } else {
@@ -86,7 +92,7 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_first_of_the_largest() {
-        let choice = Sampler::new(0.0, 0).choose(&[0.0, 2.0, 2.0, -1.0]);
+        let choice = Sampler::new(0.0, 0).choose(&[0.0, 2.0, 2.0, -1.0]).unwrap();
         assert_eq!(choice.id, 1);
         let total: f64 = [0.0_f64, 2.0, 2.0, -1.0].iter().map(|l| l.exp()).sum();
         assert!((f64::from(choice.logprob) - (2.0 - total.ln())).abs() < 1e-6);
@@ -94,8 +100,16 @@ mod tests {
 
     #[test]
     fn huge_logits_do_not_overflow() {
-        let choice = Sampler::new(0.0, 0).choose(&[1e30, -1e30]);
+        let choice = Sampler::new(0.0, 0).choose(&[1e30, -1e30]).unwrap();
         assert_eq!((choice.id, choice.logprob), (0, 0.0));
+    }
+
+    #[test]
+    fn what_is_not_finite_is_no_choice() {
+        let mut sampler = Sampler::new(0.0, 0);
+        assert_eq!(sampler.choose(&[0.0, f32::NAN]), None);
+        assert_eq!(sampler.choose(&[f32::INFINITY, 0.0]), None);
+        assert_eq!(sampler.choose(&[]), None);
     }
 
     #[test]
@@ -105,7 +119,7 @@ mod tests {
             let mut sampler = Sampler::new(temperature, 7);
             let mut counts = [0_u32; 3];
             for _ in 0..20_000 {
-                counts[sampler.choose(&logits).id as usize] += 1;
+                counts[sampler.choose(&logits).unwrap().id as usize] += 1;
             }
             let weights = logits.map(|l| f64::from(l / temperature).exp());
             let total: f64 = weights.iter().sum();
@@ -121,7 +135,7 @@ mod tests {
         let draw = |seed| {
             let mut sampler = Sampler::new(1.0, seed);
             (0..50)
-                .map(|_| sampler.choose(&[0.1, 0.2, 0.3, 0.0]).id)
+                .map(|_| sampler.choose(&[0.1, 0.2, 0.3, 0.0]).unwrap().id)
                 .collect::<Vec<_>>()
         };
         assert_eq!(draw(3), draw(3));

@@ -27,7 +27,7 @@ pub struct TranscribeOptions {
     /// Seeds the draws.
     pub seed: u64,
     /// At most this many tokens; by default as many as the audio has embeddings (12.5 a second,
-    /// more than anyone speaks).
+    /// more than anyone speaks), or as the context has room for.
     pub max_new_tokens: Option<usize>,
     /// Stops the work from another thread.
     pub cancel: Cancel,
@@ -138,6 +138,7 @@ pub struct Transcription<'m, B: Backend> {
     text: String,
     tokens: Vec<Token>,
     ended: bool,
+    failed: bool,
 }
 
 impl<B: Backend> Voxtral<B> {
@@ -183,8 +184,7 @@ impl<B: Backend> Voxtral<B> {
         }
         let audio_tokens = self.audio_tokens(audio)?;
         let prompt = prompt::transcription(&self.tokenizer, audio_tokens, options.language)?;
-        let limit = options.max_new_tokens.unwrap_or(audio_tokens);
-        self.check_context(prompt.len(), limit)?;
+        let limit = self.answer_limit(prompt.len(), audio_tokens, options.max_new_tokens)?;
         let mut timings = Timings::default();
         let splice = Splice {
             audio: self.embed(audio, options, &mut timings)?,
@@ -207,18 +207,35 @@ impl<B: Backend> Voxtral<B> {
             text: String::new(),
             tokens: Vec::new(),
             ended: false,
+            failed: false,
         })
     }
 
-    fn check_context(&self, prompt: usize, answer: usize) -> Result<(), PipelineError> {
-        match self.config.decoder.max_positions {
-            Some(context) if prompt + answer > context => Err(PipelineError::ContextOverflow {
+    /// Tokens that may be generated: those asked for, if they fit, or else a token for every audio
+    /// embedding, as far as the context goes.
+    fn answer_limit(
+        &self,
+        prompt: usize,
+        audio_tokens: usize,
+        asked: Option<usize>,
+    ) -> Result<usize, PipelineError> {
+        /// Where the checkpoint states no context, an answer is bounded all the same: the cache's
+        /// memory is reserved for it.
+        const LONGEST_ANSWER: usize = 1 << 16;
+
+        let room = match self.config.decoder.max_positions {
+            Some(context) => context.saturating_sub(prompt),
+            None => LONGEST_ANSWER,
+        };
+        let limit = asked.unwrap_or(audio_tokens.min(room));
+        if limit == 0 || limit > room {
+            return Err(PipelineError::ContextOverflow {
                 prompt,
-                answer,
-                context,
-            }),
-            _ => Ok(()),
+                answer: limit.max(1),
+                context: room.saturating_add(prompt),
+            });
         }
+        Ok(limit)
     }
 }
 
@@ -226,10 +243,13 @@ impl<B: Backend> Transcription<'_, B> {
     /// Runs the remaining steps and gives the result.
     ///
     /// # Errors
-    /// A step failed or was cancelled.
+    /// A step fails, failed before or is cancelled.
     pub fn finish(mut self) -> Result<Transcript, PipelineError> {
         for step in self.by_ref() {
             step?;
+        }
+        if self.failed {
+            return Err(PipelineError::Unfinished);
         }
         let finish = match self.tokens.last() {
             Some(token) if token.id == self.model.ids.end => Finish::Stop,
@@ -271,6 +291,7 @@ impl<B: Backend> Iterator for Transcription<'_, B> {
             Some(Ok(choice)) => choice,
             Some(Err(error)) => {
                 self.ended = true;
+                self.failed = true;
                 return Some(Err(error));
             }
             None => {

@@ -29,8 +29,9 @@ enum Step {
     Doc,
     /// The tests of a plain checkout, on Flex and ndarray
     Test,
-    /// The backend suites on wgpu: needs a Vulkan driver, of a GPU or mesa's lavapipe
-    Wgpu,
+    /// What is not in a default build: the program on ndarray, and the suites on wgpu, which need a
+    /// Vulkan driver, of a GPU or mesa's lavapipe
+    Backends,
 }
 
 /// Every backend that compiles on this platform.
@@ -73,15 +74,30 @@ impl Step {
                     .env("RUSTDOCFLAGS", "-D warnings"),
             ),
             Self::Test => cargo(&["test", "--release", "--workspace"], &[], &[]),
-            Self::Wgpu => run_command(
-                Command::new("cargo")
-                    .args(["test", "--release", "--package", "voxtral-tests"])
-                    .args(["--features", "wgpu", "--", "wgpu::"])
-                    // Tiny products, each tried with every kernel, would take longer than all else.
-                    .env("CUBECL_AUTOTUNE_LEVEL", "0"),
-            ),
+            Self::Backends => {
+                suite("voxtral-cli", "ndarray", "another_backend")?;
+                suite("voxtral-tests", "wgpu", "wgpu::")
+            }
         }
     }
+}
+
+/// Runs the tests of a package that a feature brings, and fails if there are none.
+fn suite(package: &str, feature: &str, filter: &str) -> Result<()> {
+    let command = || {
+        let mut command = Command::new("cargo");
+        command
+            .args(["test", "--release", "--package", package])
+            .args(["--features", feature, "--", filter])
+            // Tiny products, each tried with every kernel, would take longer than all else.
+            .env("CUBECL_AUTOTUNE_LEVEL", "0");
+        command
+    };
+    let listed = command().arg("--list").output()?;
+    if !String::from_utf8_lossy(&listed.stdout).contains(": test") {
+        bail!("`{package}` has no test `{filter}` with the feature `{feature}`");
+    }
+    run_command(&mut command())
 }
 
 fn cargo(command: &[&str], arguments: &[&str], more: &[&str]) -> Result<()> {

@@ -2,6 +2,10 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
@@ -56,6 +60,10 @@ pub(crate) fn with_bar<E>(
     out: &Path,
     write: impl FnOnce(&mut dyn FnMut(Progress<'_>) -> ControlFlow<()>) -> Result<Written, E>,
 ) -> Result<Written, E> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    // Without a handler Ctrl-C would leave the temporary files; if none can be set, so be it.
+    let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
     let bar = ProgressBar::no_length();
     if let Ok(style) = ProgressStyle::with_template(
         "{bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta} {wide_msg}",
@@ -66,7 +74,11 @@ pub(crate) fn with_bar<E>(
         bar.set_length(progress.total);
         bar.set_position(progress.bytes);
         bar.set_message(progress.tensor.to_owned());
-        ControlFlow::Continue(())
+        if interrupted.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     });
     let elapsed = bar.elapsed().as_secs_f64();
     bar.finish_and_clear();
