@@ -29,11 +29,6 @@ pub const ALIASES: &[Alias] = &[
         repo: "mistralai/Voxtral-Small-24B-2507",
         about: "transcription and chat, 24 billion parameters, 49 GB",
     },
-    Alias {
-        name: "realtime",
-        repo: "mistralai/Voxtral-Mini-4B-Realtime-2602",
-        about: "streaming transcription, 4 billion parameters, 9 GB",
-    },
 ];
 
 /// Where a model comes from.
@@ -196,10 +191,6 @@ mod tests {
         assert_eq!(
             read("small").unwrap(),
             hub("mistralai/Voxtral-Small-24B-2507", None)
-        );
-        assert_eq!(
-            read("realtime").unwrap(),
-            hub("mistralai/Voxtral-Mini-4B-Realtime-2602", None)
         );
     }
 
