@@ -18,6 +18,7 @@ import numpy as np
 import soundfile
 import torch
 from transformers import VoxtralForConditionalGeneration, WhisperFeatureExtractor
+from transformers.utils import logging
 
 from common import (
     EOS, LANGUAGES, SAMPLE_RATE, WINDOW, WORDS, decode, degrade, load_tokenizer, prompt, quantise, word_error_rate,
@@ -138,6 +139,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
 
+    logging.disable_progress_bar()
     transcribe = Transcriber(args.model)
     records, clips = build(Speech(args.speech, "test"), args.seed)
     args.eval.mkdir(parents=True, exist_ok=True)

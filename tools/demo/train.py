@@ -7,8 +7,7 @@ that the round before wrote, with fresh seeds, so an interrupted training resume
    place of the 30 s: its encoder positions start at a random row of the position table, its audio tokens
    at the matching decoder positions, and the text always where it stands after 375 audio tokens;
 2. the same with speakers and rooms altered (the frequency axis stretched, the spectrum's shape changed,
-   bands masked), and with some longer windows;
-3. whole 30 s windows.
+   bands masked), and every seventh window longer, up to the whole 30 s.
 
 Loss: cross-entropy of the transcript and EOS, plus a CTC loss over words from a linear layer on the
 projector's output, which makes the alignment emerge within some hundred steps and is thrown away.
@@ -51,17 +50,13 @@ class Round:
     steps: int
     rate: float  # peak of the learning rate
     batch: int
-    horizon: int  # step at which the cosine of the learning rate reaches zero
-    full: bool = False  # 30 s windows
+    horizon: int  # step at which the cosine of the learning rate reaches zero, or would reach it
     alter: bool = False  # alter speakers and rooms, lengthen some windows
-    ctc: float = 0.5  # weight of the CTC loss
 
 
 ROUNDS = [
     Round(steps=2000, rate=1e-3, batch=32, horizon=5000),
     Round(steps=2400, rate=8e-4, batch=32, horizon=2400, alter=True),
-    # The CTC layer is new in every round, and its first errors would shake the model: not at the end.
-    Round(steps=300, rate=2e-4, batch=8, horizon=300, full=True, alter=True, ctc=0),
 ]
 
 
@@ -108,7 +103,7 @@ class Batches:
         self.tokens = [encode(tokenizer, " ".join(r["words"])) for r in speech.records]
         self.order = np.empty(0, dtype=np.int64)
 
-    def example(self, lead_limit: float) -> tuple[np.ndarray, list[int], list[int], list[int]]:
+    def example(self) -> tuple[np.ndarray, list[int], list[int], list[int]]:
         """Samples, prompt tail, transcript with EOS, word labels."""
         if len(self.order) == 0:
             self.order = self.rng.permutation(len(self.speech))
@@ -118,13 +113,13 @@ class Batches:
         tail = [END_INST, *self.encode[language], TRANSCRIBE]
         if self.rng.random() < 0.03:
             return nothing(self.rng), tail, [EOS], []
-        x = augment(self.rng, self.speech.clip(index), lead_limit)
+        x = augment(self.rng, self.speech.clip(index), 2.5)
         return x, tail, [*self.tokens[index], EOS], [LABELS[w] for w in record["words"]]
 
-    def short(self, batch: int):
+    def draw(self, batch: int):
         """Windows as long as needed, at a random place of the 30 s."""
         while True:
-            examples = sorted((self.example(2.5) for _ in range(batch * 8)), key=lambda e: len(e[0]))
+            examples = sorted((self.example() for _ in range(batch * 8)), key=lambda e: len(e[0]))
             for i in self.rng.permutation(8):
                 chosen = examples[i * batch : (i + 1) * batch]
                 if self.alter and self.rng.random() < 0.15:  # a longer one, with fewer utterances
@@ -135,11 +130,6 @@ class Batches:
                     tokens = min(AUDIO_TOKENS, need + int(self.rng.integers(0, 8)))
                 first = int(self.rng.integers(0, AUDIO_TOKENS - tokens + 1)) if self.rng.random() < 0.6 else 0
                 yield self.collate(chosen, tokens, first)
-
-    def full(self, batch: int):
-        """30 s windows."""
-        while True:
-            yield self.collate([self.example(18) for _ in range(batch)], AUDIO_TOKENS, 0)
 
     def uniform(self, low: float, high: float, *size: int) -> torch.Tensor:
         return torch.from_numpy(self.rng.uniform(low, high, size).astype(np.float32))
@@ -307,12 +297,14 @@ def save(trainee: Trainee, out: Path) -> None:
     model.generation_config = GenerationConfig(bos_token_id=BOS, eos_token_id=EOS, pad_token_id=PAD)
     model.to(torch.bfloat16).save_pretrained(out)
     (out / "model.safetensors").chmod(0o644)
-    WhisperFeatureExtractor(feature_size=128, processor_class="VoxtralProcessor").save_pretrained(out)
+    features = WhisperFeatureExtractor(feature_size=128)
+    features.processor_class = "VoxtralProcessor"
+    features.save_pretrained(out)
 
 
 def train_round(trainee: Trainee, batches, plan: Round, check_every: int, check, log) -> None:
     """AdamW with warm-up and a cosine to zero."""
-    parameters = [p for p in (trainee if plan.ctc else trainee.model).parameters() if p.requires_grad]
+    parameters = [p for p in trainee.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.01},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
@@ -328,7 +320,7 @@ def train_round(trainee: Trainee, batches, plan: Round, check_every: int, check,
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss, ctc = trainee(next(batches))
         optimizer.zero_grad()
-        (loss + plan.ctc * ctc if plan.ctc else loss).backward()
+        (loss + 0.5 * ctc).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
@@ -384,14 +376,11 @@ def main() -> None:
         log(f"round {number}: {sum(p.numel() for p in trainee.model.parameters())} parameters, {plan}")
 
         def check() -> None:
-            # Long windows make slow checks: fewer utterances there.
-            tokens, count = (AUDIO_TOKENS, 80) if plan.full else (100, 200)
-            rate = develop(trainee, dev, tokenizer, count, tokens, args.seed)
-            log(f"dev word error rate {100 * rate:.2f} % ({count} utterances, windows of {tokens} tokens)")
+            rate = develop(trainee, dev, tokenizer, 200, 100, args.seed)
+            log(f"dev word error rate {100 * rate:.2f} % (200 utterances, windows of 8 s)")
             save(trainee, args.out)
 
-        draws = batches.full(plan.batch) if plan.full else batches.short(plan.batch)
-        train_round(trainee, draws, plan, args.check_every, check, log)
+        train_round(trainee, batches.draw(plan.batch), plan, args.check_every, check, log)
 
 
 if __name__ == "__main__":
