@@ -3,11 +3,21 @@
 //! logits = rms(h) W_headᵀ
 //! ```
 
-use burn_tensor::Tensor;
-use voxtral_checkpoint::config::{DecoderConfig, Mlp, Norm as NormKind};
+use std::num::NonZeroUsize;
+
+use burn_tensor::{DType, Tensor, TensorData};
+use voxtral_checkpoint::config::{DecoderConfig, Mask, Mlp, Norm as NormKind};
 use voxtral_nn::{
-    Backend, Block, BlockConfig, Embedding, KvCache, Linear, Loader, NnError, Norm, Rotary,
+    Backend, Block, BlockConfig, Embedding, KvCache, Linear, Loader, NnError, Norm, RingConfig,
+    Rotary,
 };
+
+/// Positions that a ring turns back after where the checkpoint states no limit. The angles bear
+/// far more; this keeps them in the range that every implementation computes well.
+const MAX_POSITIONS: usize = 1 << 17;
+
+/// Base of the frequencies that make a vector of a delay; part of the architecture.
+const DELAY_THETA: f64 = 10_000.0;
 
 /// The text decoder.
 #[derive(Debug, Clone)]
@@ -18,6 +28,7 @@ pub struct Decoder<B: Backend> {
     head: Linear<B>,
     config: DecoderConfig,
     device: B::Device,
+    delay: Option<usize>,
 }
 
 impl<B: Backend> Decoder<B> {
@@ -39,6 +50,7 @@ impl<B: Backend> Decoder<B> {
             norm,
             mlp: Mlp::SwiGlu,
             bias: false,
+            ada_norm: config.ada_norm,
         };
         let embedding = Embedding::load(loader, "decoder.embedding", table)?;
         let head = if config.tied_head {
@@ -55,7 +67,39 @@ impl<B: Backend> Decoder<B> {
             head,
             config: config.clone(),
             device: loader.device().clone(),
+            delay: None,
         })
+    }
+
+    /// The decoder for a delay of so many tokens: the same weights in the same memory, but for the
+    /// norms that depend on the delay. One without such norms is returned as it is.
+    ///
+    /// The condition is the vector `[cos(t·w₀) …, sin(t·w₀) …]` of the delay t, with
+    /// `wᵢ = 10000^(−2i/width)` for i below half the width.
+    #[must_use]
+    pub fn with_delay(&self, tokens: usize) -> Self {
+        if self.config.ada_norm.is_none() {
+            return self.clone();
+        }
+        let width = self.config.hidden_size;
+        let half = width / 2;
+        let angle = |i: usize| tokens as f64 * (-DELAY_THETA.ln() * i as f64 / half as f64).exp();
+        let (cos, sin) = (
+            (0..half).map(|i| angle(i).cos()),
+            (0..half).map(|i| angle(i).sin()),
+        );
+        let condition: Vec<f32> = cos.chain(sin).map(|x| x as f32).collect();
+        let data = TensorData::new(condition, [1, 1, width]);
+        let condition = Tensor::from_data(data, (&self.device, DType::F32));
+        Self {
+            blocks: self
+                .blocks
+                .iter()
+                .map(|block| block.conditioned(condition.clone()))
+                .collect(),
+            delay: Some(tokens),
+            ..self.clone()
+        }
     }
 
     /// The configuration that it was loaded with.
@@ -63,7 +107,7 @@ impl<B: Backend> Decoder<B> {
         &self.config
     }
 
-    /// An empty cache for `capacity` positions.
+    /// An empty cache for `capacity` positions, all of which it keeps.
     pub fn new_cache(&self, capacity: usize) -> KvCache<B> {
         KvCache::new(
             self.config.num_layers,
@@ -71,6 +115,29 @@ impl<B: Backend> Decoder<B> {
             capacity,
             &self.device,
         )
+    }
+
+    /// An empty cache for a stream without an end: it keeps as many positions as the sliding
+    /// window sees.
+    ///
+    /// # Errors
+    /// The decoder has no sliding window.
+    pub fn new_ring(&self) -> Result<KvCache<B>, NnError> {
+        let Mask::SlidingWindow(window) = self.config.mask else {
+            return Err(NnError::Mask {
+                subject: "decoder",
+                found: format!("{:?}", self.config.mask),
+                expected: "a sliding window, which bounds the cache of a stream",
+            });
+        };
+        let config = RingConfig {
+            window,
+            step: NonZeroUsize::MIN,
+            rope_theta: self.config.rope_theta,
+            max_positions: self.config.max_positions.unwrap_or(MAX_POSITIONS),
+        };
+        let (layers, attention) = (self.config.num_layers, self.config.attention);
+        Ok(KvCache::ring(layers, attention, config, &self.device))
     }
 
     /// The embeddings of these tokens, `[1, ids, width]`.
@@ -85,7 +152,8 @@ impl<B: Backend> Decoder<B> {
     /// Gives the residual stream, of the same shape.
     ///
     /// # Errors
-    /// The cache is full, or the shape is another, or has no position.
+    /// The cache has no room for them, the shape is another or has no position, or the decoder
+    /// needs a delay and was given none.
     pub fn forward(
         &self,
         embeddings: Tensor<B, 3>,
@@ -95,16 +163,19 @@ impl<B: Backend> Decoder<B> {
         if batch != 1 || new == 0 || width != self.config.hidden_size {
             return Err(self.shape_error("embeddings", embeddings.dims()));
         }
-        let (start, layers) = cache.claim(new)?;
+        if self.config.ada_norm.is_some() && self.delay.is_none() {
+            return Err(NnError::DelayMissing);
+        }
+        let claim = cache.claim(new)?;
         let rotary = Rotary::new(
-            start..start + new,
+            claim.angles,
             self.config.attention.head_dim,
             self.config.rope_theta,
             &self.device,
         );
         let mut h = embeddings;
-        for (block, layer) in self.blocks.iter().zip(layers) {
-            h = block.forward(h, Some(&rotary), Some((start, layer)));
+        for (block, layer) in self.blocks.iter().zip(claim.layers) {
+            h = block.forward(h, Some(&rotary), Some((claim.start, layer)));
         }
         Ok(h)
     }

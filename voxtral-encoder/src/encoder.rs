@@ -4,16 +4,17 @@ use burn_tensor::Tensor;
 use voxtral_checkpoint::config::{EncoderConfig, Position};
 use voxtral_nn::{Backend, Block, BlockConfig, Loader, NnError, Norm, Rotary};
 
-use crate::ConvStem;
+use crate::{ConvStem, EncoderStream};
 
 /// The audio encoder.
 #[derive(Debug, Clone)]
 pub struct Encoder<B: Backend> {
-    stem: ConvStem<B>,
+    pub(crate) stem: ConvStem<B>,
     position: PositionTable<B>,
     blocks: Vec<Block<B>>,
     norm: Norm<B>,
-    config: EncoderConfig,
+    pub(crate) config: EncoderConfig,
+    pub(crate) device: B::Device,
 }
 
 #[derive(Debug, Clone)]
@@ -47,6 +48,7 @@ impl<B: Backend> Encoder<B> {
             norm: config.norm,
             mlp: config.mlp,
             bias: true,
+            ada_norm: None,
         };
         Ok(Self {
             stem: ConvStem::load(loader, config)?,
@@ -56,7 +58,13 @@ impl<B: Backend> Encoder<B> {
                 .collect::<Result<_, _>>()?,
             norm: Norm::load(loader, "encoder.norm", config.norm, width)?,
             config: config.clone(),
+            device: loader.device().clone(),
         })
+    }
+
+    /// The configuration that it was loaded with.
+    pub fn config(&self) -> &EncoderConfig {
+        &self.config
     }
 
     /// Mel frames of a window, where the encoder takes windows of a fixed length.
@@ -67,7 +75,8 @@ impl<B: Backend> Encoder<B> {
         }
     }
 
-    /// `[windows, mel, frames]` → `[windows, frames / 2, width]`, each window on its own.
+    /// `[windows, mel, frames]` → `[windows, frames / 2, width]`, each window on its own. A model
+    /// that takes streams takes a whole one here.
     ///
     /// # Errors
     /// Another number of mel channels than configured, or of frames than
@@ -90,14 +99,52 @@ impl<B: Backend> Encoder<B> {
             }
             PositionTable::Rotary { theta } => Some(Rotary::new(
                 0..h.dims()[1],
-                self.config.attention.head_dim,
+                self.head_dim(),
                 *theta,
-                &h.device(),
+                &self.device,
             )),
         };
         for block in &self.blocks {
             h = block.forward(h, rotary.as_ref(), None);
         }
         Ok(self.norm.forward(h))
+    }
+
+    /// The next frames of a stream, `[1, mel, frames]` → `[1, frames / 2, width]`: together the
+    /// pieces are what [`forward`](Self::forward) gives for the whole stream.
+    ///
+    /// # Errors
+    /// Another number of mel channels than configured, an odd number of frames, none, or more
+    /// than the stream was made for.
+    pub fn forward_stream(
+        &self,
+        mel: Tensor<B, 3>,
+        stream: &mut EncoderStream<B>,
+    ) -> Result<Tensor<B, 3>, NnError> {
+        let [windows, bins, frames] = mel.dims();
+        let stride = ConvStem::<B>::STRIDE;
+        let longest = stream.longest_step() * stride;
+        let fits = (1..=longest).contains(&frames) && frames % stride == 0;
+        if windows != 1 || bins != self.config.num_mel_bins || !fits {
+            return Err(NnError::Shape {
+                subject: "mel",
+                found: vec![windows, bins, frames],
+                expected: format!(
+                    "[1, {}, a multiple of {stride} up to {longest}]",
+                    self.config.num_mel_bins
+                ),
+            });
+        }
+        let mut h = self.stem.stream(mel, &mut stream.stem);
+        let claim = stream.cache.claim(h.dims()[1])?;
+        let rotary = Rotary::new(claim.angles, self.head_dim(), stream.theta, &self.device);
+        for (block, layer) in self.blocks.iter().zip(claim.layers) {
+            h = block.forward(h, Some(&rotary), Some((claim.start, layer)));
+        }
+        Ok(self.norm.forward(h))
+    }
+
+    fn head_dim(&self) -> usize {
+        self.config.attention.head_dim
     }
 }

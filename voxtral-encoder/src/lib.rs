@@ -29,10 +29,12 @@
 mod encoder;
 mod projector;
 mod stem;
+mod stream;
 
 pub use encoder::Encoder;
 pub use projector::Projector;
 pub use stem::ConvStem;
+pub use stream::EncoderStream;
 
 pub use burn_tensor::Tensor;
 pub use voxtral_checkpoint::Checkpoint;

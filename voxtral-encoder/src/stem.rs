@@ -1,6 +1,6 @@
 //! The convolutional stem: `gelu(conv₂(gelu(conv₁(mel))))`, kernels of 3, strides of 1 and 2.
 
-use burn_tensor::{Tensor, module::conv1d, ops::PaddedConvOptions};
+use burn_tensor::{DType, Tensor, module::conv1d, ops::PaddedConvOptions};
 use voxtral_checkpoint::config::{ConvPadding, EncoderConfig};
 use voxtral_nn::{Backend, Loader, NnError};
 
@@ -42,6 +42,28 @@ impl<B: Backend> ConvStem<B> {
         let h = B::gelu_erf(self.first.forward(mel));
         B::gelu_erf(self.second.forward(h)).swap_dims(1, 2)
     }
+
+    /// The same for the next frames of a stream, an even number of them: `state` stands for those
+    /// before. Both convolutions must be causal.
+    pub(crate) fn stream(&self, mel: Tensor<B, 3>, state: &mut StemState<B>) -> Tensor<B, 3> {
+        let h = B::gelu_erf(self.first.stream(mel, &mut state.first));
+        B::gelu_erf(self.second.stream(h, &mut state.second)).swap_dims(1, 2)
+    }
+
+    /// The state at the beginning of a stream.
+    pub(crate) fn new_state(&self) -> StemState<B> {
+        StemState {
+            first: self.first.silence(),
+            second: self.second.silence(),
+        }
+    }
+}
+
+/// The last inputs of both convolutions: two mel frames and one frame in between.
+#[derive(Debug)]
+pub(crate) struct StemState<B: Backend> {
+    first: Tensor<B, 3>,
+    second: Tensor<B, 3>,
 }
 
 /// A convolution over time with its padding.
@@ -74,6 +96,25 @@ impl<B: Backend> Conv<B> {
             ConvPadding::Symmetric => [KERNEL / 2; 2],
             ConvPadding::Causal => [KERNEL - self.stride, 0],
         };
+        self.padded(x, left, right)
+    }
+
+    /// The outputs that end in `x`, given the inputs before it, which are then replaced.
+    fn stream(&self, x: Tensor<B, 3>, before: &mut Tensor<B, 3>) -> Tensor<B, 3> {
+        let x = Tensor::cat(vec![before.clone(), x], 2);
+        let [_, _, frames] = x.dims();
+        *before = x.clone().slice_dim(2, frames - (KERNEL - self.stride)..);
+        self.padded(x, 0, 0)
+    }
+
+    /// The zeros that stand before a stream.
+    fn silence(&self) -> Tensor<B, 3> {
+        let [_, input, _] = self.weight.dims();
+        let options = (&self.weight.device(), DType::F32);
+        Tensor::zeros([1, input, KERNEL - self.stride], options)
+    }
+
+    fn padded(&self, x: Tensor<B, 3>, left: usize, right: usize) -> Tensor<B, 3> {
         let options = PaddedConvOptions::asymmetric([self.stride], [left], [right], [1], 1);
         conv1d(x, self.weight.clone(), Some(self.bias.clone()), options)
     }

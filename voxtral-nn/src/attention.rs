@@ -53,8 +53,8 @@ impl<B: Backend> Attention<B> {
     /// `[batch, time, width]` → the same shape.
     ///
     /// Queries and keys are rotated where `rotary` is given, for these positions. With a cache,
-    /// the new keys and values are written from position `start` on, and the queries see all
-    /// before them too.
+    /// the new keys and values are written from position `start` on, and the queries see those
+    /// before them too, as far as the mask lets them.
     pub fn forward(
         &self,
         x: Tensor<B, 3>,
@@ -80,11 +80,14 @@ impl<B: Backend> Attention<B> {
         let q = rotate(heads(&self.query, num_heads));
         let k = rotate(heads(&self.key, num_kv_heads));
         let v = heads(&self.value, num_kv_heads);
-        let (k, v) = match cache {
-            Some((start, cache)) => cache.append(start, k, v),
-            None => (k, v),
+        let (k, v, end) = match cache {
+            Some((start, cache)) => {
+                let (k, v) = cache.append(start, k, v);
+                (k, v, start + time)
+            }
+            None => (k, v, time),
         };
-        let y = B::attend(q, k, v, self.mask).swap_dims(1, 2).reshape([
+        let y = B::attend(q, k, v, self.mask, end).swap_dims(1, 2).reshape([
             batch,
             time,
             num_heads * head_dim,

@@ -49,8 +49,9 @@ pub trait Backend: burn_tensor::backend::Backend {
         k: Tensor<Self, 4>,
         v: Tensor<Self, 4>,
         mask: Mask,
+        end: usize,
     ) -> Tensor<Self, 4> {
-        plain::attention(q, k, v, mask)
+        plain::attention(q, k, v, mask, end)
     }
 
     /// RMS norm over the last dimension, see [`plain::rms_norm`].

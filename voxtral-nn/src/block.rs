@@ -4,7 +4,8 @@ use burn_tensor::Tensor;
 use voxtral_checkpoint::config;
 
 use crate::{
-    Attention, Backend, LayerCache, Loader, Mlp, NnError, Norm, Rotary, attention::AttentionBias,
+    Attention, Backend, LayerCache, Linear, Loader, Mlp, NnError, Norm, Rotary,
+    attention::AttentionBias,
 };
 
 /// `h += attention(norm(h)); h += mlp(norm(h))`, of the encoder and of the decoder.
@@ -14,6 +15,15 @@ pub struct Block<B: Backend> {
     attention: Attention<B>,
     mlp_norm: Norm<B>,
     mlp: Mlp<B>,
+    ada: Option<AdaNorm<B>>,
+}
+
+/// Makes the gain of the norm before the feed-forward block depend on a condition c, which is
+/// constant over a stream: `gain · (1 + gelu(c W_downᵀ) W_upᵀ)`.
+#[derive(Debug, Clone)]
+struct AdaNorm<B: Backend> {
+    down: Linear<B>,
+    up: Linear<B>,
 }
 
 /// What the layers of a stack have in common.
@@ -33,6 +43,8 @@ pub struct BlockConfig {
     pub mlp: config::Mlp,
     /// Whether projections have biases, as Whisper's have.
     pub bias: bool,
+    /// Inner width of the condition's projections, where the layer has them.
+    pub ada_norm: Option<usize>,
 }
 
 impl<B: Backend> Block<B> {
@@ -44,6 +56,9 @@ impl<B: Backend> Block<B> {
             AttentionBias::AllButKeys
         } else {
             AttentionBias::None
+        };
+        let ada = |part: &str, shape| {
+            Linear::load(loader, &format!("{name}.ada_norm.{part}"), shape, false)
         };
         Ok(Self {
             attention_norm: norm("attention_norm")?,
@@ -63,7 +78,27 @@ impl<B: Backend> Block<B> {
                 [width, config.intermediate_size],
                 config.bias,
             )?,
+            ada: match config.ada_norm {
+                Some(inner) => Some(AdaNorm {
+                    down: ada("down", [inner, width])?,
+                    up: ada("up", [width, inner])?,
+                }),
+                None => None,
+            },
         })
+    }
+
+    /// The layer for this condition, `[1, 1, width]`: the same weights but for one norm. A layer
+    /// without a condition is returned as it is.
+    #[must_use]
+    pub fn conditioned(&self, condition: Tensor<B, 3>) -> Self {
+        let mut block = self.clone();
+        if let Some(ada) = &self.ada {
+            let shift = ada.up.forward(B::gelu_erf(ada.down.forward(condition)));
+            let [_, _, width] = shift.dims();
+            block.mlp_norm = self.mlp_norm.scaled(shift.reshape([width]).add_scalar(1.0));
+        }
+        block
     }
 
     /// `[batch, time, width]` → the same shape; see [`Attention::forward`].

@@ -1,18 +1,58 @@
 //! Keys and values of the positions that were computed.
 
+use std::num::NonZeroUsize;
+use std::ops::Range;
+
 use burn_tensor::{DType, Tensor};
 use voxtral_checkpoint::config::AttentionConfig;
 
-use crate::{Backend, NnError};
+use crate::{Backend, NnError, Rotary};
 
 /// Keys and values of every layer, with a fixed capacity, written in place.
 ///
-/// A session owns its cache; the model that fills it is shared.
+/// A session owns its cache; the model that fills it is shared. There are two kinds:
+///
+/// * A plain cache ([`new`](Self::new)) holds every position, until it is full.
+/// * A ring ([`ring`](Self::ring)) holds what a sliding window sees: position p stands in slot
+///   `p mod capacity`, and each new position takes the place of the oldest. It never fills. Since
+///   attention with rotary positions depends on distances alone, all keys are turned back by a
+///   common angle before positions grow beyond what the angles bear (*re-anchoring*), so that a
+///   stream has no end.
 #[derive(Debug)]
 pub struct KvCache<B: Backend> {
     layers: Vec<LayerCache<B>>,
+    /// Positions computed since the beginning.
     len: usize,
+    /// The position whose rotary angle is zero.
+    anchor: usize,
     capacity: usize,
+    head_dim: usize,
+    ring: Option<RingConfig>,
+}
+
+/// What a ring is made for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RingConfig {
+    /// Positions that a query sees, its own included.
+    pub window: NonZeroUsize,
+    /// New positions that are computed at once when the ring has gone round; it has room for
+    /// `window + step − 1` positions, so that the first of them still sees its whole window.
+    pub step: NonZeroUsize,
+    /// Base of the rotary angles.
+    pub rope_theta: f64,
+    /// Angles stay below that of this position. Less than twice the capacity counts as that.
+    pub max_positions: usize,
+}
+
+/// Positions that were claimed in a cache, to be computed now.
+#[derive(Debug)]
+pub struct Claim<'c, B: Backend> {
+    /// The first of them, counted from the beginning.
+    pub start: usize,
+    /// The positions that rotate their queries and keys.
+    pub angles: Range<usize>,
+    /// Every layer's memory.
+    pub layers: &'c mut [LayerCache<B>],
 }
 
 impl<B: Backend> KvCache<B> {
@@ -34,11 +74,28 @@ impl<B: Backend> KvCache<B> {
                 })
                 .collect(),
             len: 0,
+            anchor: 0,
             capacity,
+            head_dim: attention.head_dim,
+            ring: None,
         }
     }
 
-    /// Positions computed so far.
+    /// A ring, with memory for `window + step − 1` positions.
+    pub fn ring(
+        layers: usize,
+        attention: AttentionConfig,
+        config: RingConfig,
+        device: &B::Device,
+    ) -> Self {
+        let capacity = config.window.get() + config.step.get() - 1;
+        Self {
+            ring: Some(config),
+            ..Self::new(layers, attention, capacity, device)
+        }
+    }
+
+    /// Positions computed since the beginning; a ring holds the last of them.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -48,31 +105,60 @@ impl<B: Backend> KvCache<B> {
         self.len == 0
     }
 
-    /// Positions that fit.
+    /// Positions that are held at most.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Claims the next `new` positions and gives the first of them, with every layer's memory.
+    /// New positions that can be claimed at once.
+    pub fn room(&self) -> usize {
+        let free = self.capacity.saturating_sub(self.len);
+        // As long as nothing is overwritten, no query loses a key that it sees.
+        self.ring.map_or(free, |ring| free.max(ring.step.get()))
+    }
+
+    /// Claims the next `new` positions.
     ///
     /// # Errors
-    /// They do not fit.
-    pub fn claim(&mut self, new: usize) -> Result<(usize, &mut [LayerCache<B>]), NnError> {
-        if new > self.capacity - self.len {
+    /// They do not fit, see [`room`](Self::room).
+    pub fn claim(&mut self, new: usize) -> Result<Claim<'_, B>, NnError> {
+        if new > self.room() {
             return Err(NnError::CacheFull {
                 capacity: self.capacity,
-                used: self.len,
+                used: self.len.min(self.capacity),
                 new,
             });
         }
+        if let Some(ring) = self.ring {
+            let limit = ring.max_positions.max(2 * self.capacity);
+            if self.len + new - self.anchor > limit {
+                self.re_anchor(ring.rope_theta);
+            }
+        }
         let start = self.len;
         self.len += new;
-        Ok((start, &mut self.layers))
+        let angle = start - self.anchor;
+        Ok(Claim {
+            start,
+            angles: angle..angle + new,
+            layers: &mut self.layers,
+        })
     }
 
     /// Forgets every position and keeps the memory.
     pub fn clear(&mut self) {
         self.len = 0;
+        self.anchor = 0;
+    }
+
+    /// Turns all keys back, so that the oldest has the angle zero.
+    fn re_anchor(&mut self, theta: f64) {
+        let oldest = self.len - self.len.min(self.capacity);
+        let back = oldest - self.anchor;
+        for layer in &mut self.layers {
+            layer.turn_back(back, self.head_dim, theta);
+        }
+        self.anchor = oldest;
     }
 }
 
@@ -85,8 +171,8 @@ pub struct LayerCache<B: Backend> {
 }
 
 impl<B: Backend> LayerCache<B> {
-    /// Writes keys and values `[1, kv_heads, new, head_dim]` at position `start` and gives all
-    /// from the first position to the last one written.
+    /// Writes keys and values `[1, kv_heads, new, head_dim]` of the positions from `start` on and
+    /// gives all that are held, slot by slot: the slots of a ring are in no order of time.
     pub fn append(
         &mut self,
         start: usize,
@@ -98,6 +184,21 @@ impl<B: Backend> LayerCache<B> {
             write(&mut self.values, start, values),
         )
     }
+
+    fn turn_back(&mut self, positions: usize, head_dim: usize, theta: f64) {
+        let keys = take(&mut self.keys);
+        let rotary = Rotary::backward(positions, head_dim, theta, &keys.device());
+        self.keys = Some(rotary.rotate(keys));
+    }
+}
+
+/// Takes a cache's memory out, to be put back by the caller.
+fn take<B: Backend>(store: &mut Option<Tensor<B, 4>>) -> Tensor<B, 4> {
+    match store.take() {
+        Some(memory) => memory,
+        // Only a panic between the taking and the putting back could have left the memory out.
+        None => unreachable!("the cache's memory is put back after every write"),
+    }
 }
 
 fn write<B: Backend>(
@@ -105,15 +206,20 @@ fn write<B: Backend>(
     start: usize,
     new: Tensor<B, 4>,
 ) -> Tensor<B, 4> {
-    let end = start + new.dims()[2];
-    let written = match store.take() {
-        Some(memory) => B::write(memory, start, new),
-        // Only a panic between the two lines could have left the memory out.
-        None => unreachable!("the cache's memory is put back after every write"),
-    };
-    let seen = written.clone().slice_dim(2, 0..end);
-    *store = Some(written);
-    seen
+    let mut memory = take(store);
+    let (capacity, count) = (memory.dims()[2], new.dims()[2]);
+    let slot = start % capacity;
+    let before_end = count.min(capacity - slot);
+    if before_end < count {
+        let (first, rest) = (0..before_end, before_end..count);
+        memory = B::write(memory, slot, new.clone().slice_dim(2, first));
+        memory = B::write(memory, 0, new.slice_dim(2, rest));
+    } else {
+        memory = B::write(memory, slot, new);
+    }
+    let held = memory.clone().slice_dim(2, 0..capacity.min(start + count));
+    *store = Some(memory);
+    held
 }
 
 #[cfg(test)]
@@ -134,16 +240,31 @@ mod tests {
         Tensor::from_data(data, &Default::default())
     }
 
+    fn values(x: Tensor<Flex, 4>) -> Vec<f32> {
+        x.into_data().into_vec().unwrap()
+    }
+
+    fn ring(window: usize, step: usize, max_positions: usize) -> KvCache<Flex> {
+        let config = RingConfig {
+            window: NonZeroUsize::new(window).unwrap(),
+            step: NonZeroUsize::new(step).unwrap(),
+            rope_theta: 100.0,
+            max_positions,
+        };
+        KvCache::ring(1, HEADS, config, &Default::default())
+    }
+
     #[test]
     fn positions_follow_each_other_in_the_same_memory() {
         let mut cache = KvCache::<Flex>::new(1, HEADS, 3, &Default::default());
         let mut memory = Vec::new();
         let mut seen = Vec::new();
         for new in [&[1.0, 2.0, 3.0, 4.0][..], &[5.0, 6.0]] {
-            let (start, layers) = cache.claim(new.len() / 2).unwrap();
-            let (keys, values) = layers[0].append(start, rows(new), rows(new));
-            seen = keys.into_data().into_vec::<f32>().unwrap();
-            assert_eq!(seen, values.into_data().into_vec::<f32>().unwrap());
+            let claim = cache.claim(new.len() / 2).unwrap();
+            let (start, layers) = (claim.start, claim.layers);
+            let (keys, held) = layers[0].append(start, rows(new), rows(new));
+            seen = values(keys);
+            assert_eq!(seen, values(held));
             let stored = layers[0].keys.clone().unwrap().into_primitive().tensor();
             memory.push(stored.bytes().as_ptr());
         }
@@ -163,5 +284,76 @@ mod tests {
         assert_eq!(cache.len(), 2, "nothing was claimed");
         cache.clear();
         assert!(cache.claim(3).is_ok());
+    }
+
+    #[test]
+    fn the_oldest_entries_of_a_ring_leave_one_by_one() {
+        let mut cache = ring(3, 2, 1000);
+        let mut held: Vec<f32> = Vec::new();
+        let mut memory = Vec::new();
+        for position in 0..11 {
+            let claim = cache.claim(1).unwrap();
+            assert_eq!(claim.start, position);
+            let x = [position as f32, -1.0];
+            let (keys, _) = claim.layers[0].append(position, rows(&x), rows(&x));
+            let before = std::mem::take(&mut held);
+            held = values(keys).chunks(2).map(|row| row[0]).collect();
+            let (left, _): (Vec<f32>, Vec<f32>) =
+                before.into_iter().partition(|x| !held.contains(x));
+            let expected = position.checked_sub(4).map(|oldest| oldest as f32);
+            assert_eq!(left, expected.into_iter().collect::<Vec<_>>());
+            let stored = claim.layers[0].keys.clone().unwrap();
+            memory.push(stored.into_primitive().tensor().bytes().as_ptr());
+        }
+        assert_eq!(held, [8.0, 9.0, 10.0, 7.0]);
+        memory.dedup();
+        assert_eq!(memory.len(), 1, "written in place, not copied");
+    }
+
+    #[test]
+    fn a_step_that_goes_round_is_written_in_two_parts() {
+        let mut cache = ring(2, 3, 1000);
+        assert_eq!(cache.room(), 4);
+        for start in [0, 3] {
+            let claim = cache.claim(3).unwrap();
+            let x: Vec<f32> = (start..start + 3).flat_map(|p| [p as f32; 2]).collect();
+            let (keys, _) = claim.layers[0].append(claim.start, rows(&x), rows(&x));
+            let slots: Vec<f32> = values(keys).chunks(2).map(|row| row[0]).collect();
+            let expected: &[f32] = if start == 0 {
+                &[0.0, 1.0, 2.0]
+            } else {
+                &[4.0, 5.0, 2.0, 3.0]
+            };
+            assert_eq!(slots, expected);
+        }
+        assert!(cache.claim(4).is_err(), "the first would lose a key");
+    }
+
+    #[test]
+    fn angles_stay_small_and_distances_stay_the_same() {
+        let (window, limit) = (3, 10);
+        let mut cache = ring(window, 1, limit);
+        let device = Default::default();
+        let key = [0.8, -0.3];
+        let mut turns = 0;
+        for position in 0..1000 {
+            let claim = cache.claim(1).unwrap();
+            assert!(claim.angles.end <= limit);
+            turns += usize::from(position > 0 && claim.angles.start < window + 1);
+            let rotary = Rotary::new(claim.angles.clone(), 2, 100.0, &device);
+            let turned = rotary.rotate(rows(&key));
+            let (keys, _) = claim.layers[0].append(position, turned.clone(), rows(&key));
+            // The product of one vector with itself at a distance tells the distance.
+            let mut found: Vec<f32> = values(keys.matmul(turned.swap_dims(2, 3)));
+            found.sort_by(f32::total_cmp);
+            let mut expected: Vec<f32> = (0..=position.min(window - 1))
+                .map(|distance| (0.73 * (distance as f64).cos()) as f32)
+                .collect();
+            expected.sort_by(f32::total_cmp);
+            for (x, y) in found.iter().zip(&expected) {
+                assert!((x - y).abs() < 1e-6, "{x} instead of {y} at {position}");
+            }
+        }
+        assert!(turns > 100, "re-anchored {turns} times");
     }
 }

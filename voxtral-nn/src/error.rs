@@ -33,6 +33,19 @@ pub enum NnError {
         /// Positions that were to be added.
         new: usize,
     },
+    /// A decoder whose layers depend on the delay was run without one.
+    #[error("decoder needs a delay, expected `Decoder::with_delay` before its first position")]
+    DelayMissing,
+    /// A sliding window where the model has none, or the reverse.
+    #[error("{subject} attends to {found}, expected {expected}")]
+    Mask {
+        /// The stack of layers.
+        subject: &'static str,
+        /// Its mask.
+        found: String,
+        /// The mask that is needed.
+        expected: &'static str,
+    },
     /// A token that the embedding has no row for.
     #[error("token id {id} is outside the vocabulary of {vocab_size} entries")]
     TokenOutOfRange {

@@ -28,7 +28,7 @@ mod rotary;
 pub use attention::{Attention, AttentionBias};
 pub use backend::Backend;
 pub use block::{Block, BlockConfig};
-pub use cache::{KvCache, LayerCache};
+pub use cache::{Claim, KvCache, LayerCache, RingConfig};
 pub use error::NnError;
 pub use linear::{Embedding, Linear};
 pub use loader::{Loader, Precision};

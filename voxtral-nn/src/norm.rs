@@ -45,6 +45,15 @@ impl<B: Backend> Norm<B> {
         })
     }
 
+    /// The same norm with its gain multiplied by `scale`, `[width]`.
+    #[must_use]
+    pub fn scaled(&self, scale: Tensor<B, 1>) -> Self {
+        let mut scaled = self.clone();
+        let (Self::Layer { weight, .. } | Self::Rms { weight, .. }) = &mut scaled;
+        *weight = weight.clone() * scale;
+        scaled
+    }
+
     /// `[batch, time, width]` → the same shape.
     pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         match self {

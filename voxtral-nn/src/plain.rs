@@ -51,33 +51,49 @@ pub fn linear<B: Backend>(
 /// `softmax(q kᵀ / √d + mask) v`, with grouped queries.
 ///
 /// `q` is `[batch, heads, queries, d]`, `k` and `v` are `[batch, kv_heads, keys, d]`; each key
-/// head serves `heads / kv_heads` consecutive query heads. The queries are the last positions of
-/// the keys: query `i` stands at `keys − queries + i`. Gives `[batch, heads, queries, d]`.
+/// head serves `heads / kv_heads` consecutive query heads. Gives `[batch, heads, queries, d]`.
+///
+/// Queries and keys are the last positions before `end`: query `i` stands at
+/// `end − queries + i`, and key `s` at the last position before `end` that is `s` modulo `keys`.
+/// That is `s` where `end` is `keys`, and otherwise the slot of a ring that has gone round.
 pub fn attention<B: Backend>(
     q: Tensor<B, 4>,
     k: Tensor<B, 4>,
     v: Tensor<B, 4>,
     mask: Mask,
+    end: usize,
 ) -> Tensor<B, 4> {
     let [batch, heads, queries, head_dim] = q.dims();
     let keys = k.dims()[2];
+    let positions: Vec<usize> = (0..keys)
+        .map(|slot| end - 1 - (end - 1 - slot) % keys)
+        .collect();
     let q = q.mul_scalar((head_dim as f64).powf(-0.5));
     let block = (SCORE_ELEMENTS / (batch * heads * keys)).max(1);
     let blocks = ranges(queries, block)
         .map(|block| {
-            let first = keys - queries + block.start;
-            let visible = visible_keys(mask, first..first + block.len(), keys);
+            let first = end - queries + block.start;
+            let asked = first..first + block.len();
+            let visible = visible_slots(mask, asked.clone(), keys, end);
             let seen = |x: &Tensor<B, 4>| x.clone().slice_dim(2, visible.clone());
             let q = q.clone().slice_dim(2, block.clone());
-            attend(q, seen(&k), seen(&v), mask, first - visible.start)
+            attend(
+                q,
+                seen(&k),
+                seen(&v),
+                mask,
+                asked,
+                &positions[visible.clone()],
+            )
         })
         .collect();
     Tensor::cat(blocks, 2)
 }
 
-/// Keys that any of the queries at these positions may see.
-fn visible_keys(mask: Mask, queries: Range<usize>, keys: usize) -> Range<usize> {
+/// Slots with keys that any of the queries at these positions may see.
+fn visible_slots(mask: Mask, queries: Range<usize>, keys: usize, end: usize) -> Range<usize> {
     match mask {
+        _ if end != keys => 0..keys,
         Mask::Full => 0..keys,
         Mask::Causal => 0..queries.end,
         Mask::SlidingWindow(window) => {
@@ -86,13 +102,14 @@ fn visible_keys(mask: Mask, queries: Range<usize>, keys: usize) -> Range<usize> 
     }
 }
 
-/// Attention of one block of scaled queries, the first of which stands at position `first`.
+/// Attention of one block of scaled queries at these positions to keys at those.
 fn attend<B: Backend>(
     q: Tensor<B, 4>,
     k: Tensor<B, 4>,
     v: Tensor<B, 4>,
     mask: Mask,
-    first: usize,
+    asked: Range<usize>,
+    held: &[usize],
 ) -> Tensor<B, 4> {
     let [batch, heads, queries, head_dim] = q.dims();
     let [_, kv_heads, keys, _] = k.dims();
@@ -102,7 +119,7 @@ fn attend<B: Backend>(
     let mut scores = q
         .matmul(k.swap_dims(2, 3))
         .reshape([batch * kv_heads, group, queries, keys]);
-    if let Some(hidden) = hidden_keys::<B>(mask, first, queries, keys, &scores.device()) {
+    if let Some(hidden) = hidden_keys::<B>(mask, asked, held, &scores.device()) {
         scores = scores.mask_fill(
             hidden.expand([batch * kv_heads, group, queries, keys]),
             f32::NEG_INFINITY,
@@ -117,22 +134,22 @@ fn attend<B: Backend>(
 /// `[1, 1, queries, keys]`, true where the key is hidden from the query; `None` if nothing is.
 fn hidden_keys<B: Backend>(
     mask: Mask,
-    first: usize,
-    queries: usize,
-    keys: usize,
+    asked: Range<usize>,
+    held: &[usize],
     device: &B::Device,
 ) -> Option<Tensor<B, 4, Bool>> {
+    let shape = [1, 1, asked.len(), held.len()];
     let hides = |query: usize, key: usize| match mask {
         Mask::Full => false,
         Mask::Causal => key > query,
         Mask::SlidingWindow(window) => key > query || key + window.get() <= query,
     };
-    let hidden: Vec<bool> = (first..first + queries)
-        .flat_map(|query| (0..keys).map(move |key| hides(query, key)))
+    let hidden: Vec<bool> = asked
+        .flat_map(|query| held.iter().map(move |&key| hides(query, key)))
         .collect();
     hidden
         .contains(&true)
-        .then(|| Tensor::from_data(TensorData::new(hidden, [1, 1, queries, keys]), device))
+        .then(|| Tensor::from_data(TensorData::new(hidden, shape), device))
 }
 
 /// `x / √(mean(x²) + eps) ⊙ weight` over the last dimension (Zhang & Sennrich, 2019,
@@ -159,8 +176,8 @@ pub fn layer_norm<B: Backend>(
 /// Rotary position embedding in the split-half layout: with `a, b` the halves of a head,
 /// `a' = a cos − b sin`, `b' = b cos + a sin` (Su et al., 2021, arXiv:2104.09864).
 ///
-/// `x` is `[batch, heads, time, d]`; `cos` and `sin` are `[time, d / 2]`, of the angles
-/// `t · θ^(−2j/d)`.
+/// `x` is `[batch, heads, time, d]`; `cos` and `sin` are `[time, d / 2]` or `[1, d / 2]`, of the
+/// angles `t · θ^(−2j/d)`.
 pub fn rope<B: Backend>(x: Tensor<B, 4>, cos: Tensor<B, 2>, sin: Tensor<B, 2>) -> Tensor<B, 4> {
     let half = x.dims()[3] / 2;
     let a = x.clone().narrow(3, 0, half);
@@ -256,7 +273,7 @@ mod tests {
                 let q = noise([1, heads, queries, d], 1);
                 let k = noise([1, kv_heads, keys, d], 2);
                 let v = noise([1, kv_heads, keys, d], 3);
-                let found = values(attention(q.clone(), k.clone(), v.clone(), mask));
+                let found = values(attention(q.clone(), k.clone(), v.clone(), mask, keys));
                 let (q, k, v) = (values(q), values(k), values(v));
                 for head in 0..heads {
                     let kv = head / (heads / kv_heads) * keys * d;
@@ -273,6 +290,34 @@ mod tests {
         }
     }
 
+    /// A ring in whose slots the keys stand in another order than that of time.
+    #[test]
+    fn the_slots_of_a_ring_are_told_apart_by_their_positions() {
+        let (keys, d) = (7, 4);
+        let window = Mask::SlidingWindow(NonZeroUsize::new(5).unwrap());
+        let (k, v) = (noise([1, 2, keys, d], 2), noise([1, 2, keys, d], 3));
+        for end in [7, 8, 12, 20, 21] {
+            // Slot s of the ring holds the key of rank (s − end) mod keys in time.
+            let turn = |x: &T<4>| {
+                let first = keys - end % keys;
+                Tensor::cat(
+                    vec![
+                        x.clone().slice_dim(2, first..),
+                        x.clone().slice_dim(2, 0..first),
+                    ],
+                    2,
+                )
+            };
+            for queries in [1, 3] {
+                let q = noise([1, 4, queries, d], 1);
+                let straight = attention(q.clone(), k.clone(), v.clone(), window, keys);
+                let ring = attention(q, turn(&k), turn(&v), window, end);
+                let expected: Vec<f64> = values(straight).into_iter().map(f64::from).collect();
+                assert_close(&values(ring), &expected, 1e-6);
+            }
+        }
+    }
+
     #[test]
     fn blocks_of_queries_do_not_change_the_result() {
         // Long enough for several blocks: 2 heads of 6000 keys leave 5592 queries to a block.
@@ -281,11 +326,11 @@ mod tests {
         let (k, v) = (noise([1, 1, keys, d], 5), noise([1, 1, keys, d], 6));
         let window = Mask::SlidingWindow(NonZeroUsize::new(50).unwrap());
         for mask in [Mask::Causal, window] {
-            let whole = attention(q.clone(), k.clone(), v.clone(), mask);
+            let whole = attention(q.clone(), k.clone(), v.clone(), mask, keys);
             // The last query, alone, sees the same keys.
             let last = |x: &T<4>| values(x.clone().slice_dim(2, keys - 1..keys));
             let q = q.clone().slice_dim(2, keys - 1..keys);
-            let alone = attention(q, k.clone(), v.clone(), mask);
+            let alone = attention(q, k.clone(), v.clone(), mask, keys);
             let expected: Vec<f64> = values(alone).into_iter().map(f64::from).collect();
             assert_close(&last(&whole), &expected, 1e-5);
         }

@@ -19,17 +19,31 @@ pub struct Rotary<B: Backend> {
 impl<B: Backend> Rotary<B> {
     /// Tables for these positions, each `[positions, head_dim / 2]`.
     pub fn new(positions: Range<usize>, head_dim: usize, theta: f64, device: &B::Device) -> Self {
+        Self::tables(positions.map(|t| t as f64), head_dim, theta, device)
+    }
+
+    /// Tables of one row, which turn any number of vectors back by so many positions.
+    pub fn backward(positions: usize, head_dim: usize, theta: f64, device: &B::Device) -> Self {
+        let back = -(positions as f64);
+        Self::tables(std::iter::once(back), head_dim, theta, device)
+    }
+
+    fn tables(
+        positions: impl ExactSizeIterator<Item = f64> + Clone,
+        head_dim: usize,
+        theta: f64,
+        device: &B::Device,
+    ) -> Self {
         let half = head_dim / 2;
+        let frequencies: Vec<f64> = (0..half)
+            .map(|j| theta.powf(-2.0 * j as f64 / head_dim as f64))
+            .collect();
         let shape = [positions.len(), half];
         let table = |f: fn(f64) -> f64| {
-            let values: Vec<f32> = positions
+            let angles = positions
                 .clone()
-                .flat_map(|t| (0..half).map(move |j| (t, j)))
-                .map(|(t, j)| {
-                    let frequency = theta.powf(-2.0 * j as f64 / head_dim as f64);
-                    f(t as f64 * frequency) as f32
-                })
-                .collect();
+                .flat_map(|t| frequencies.iter().map(move |frequency| t * frequency));
+            let values: Vec<f32> = angles.map(|angle| f(angle) as f32).collect();
             Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
         };
         Self {
@@ -38,7 +52,8 @@ impl<B: Backend> Rotary<B> {
         }
     }
 
-    /// Rotates `[batch, heads, time, head_dim]`, whose time is that of the tables.
+    /// Rotates `[batch, heads, time, head_dim]`, whose time is that of the tables, or any where
+    /// they have one row.
     pub fn rotate(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         B::rotate(x, self.cos.clone(), self.sin.clone())
     }
