@@ -13,3 +13,5 @@ mod demo;
 mod goldens;
 mod parity;
 mod pipeline;
+mod realtime;
+mod reference;

@@ -27,15 +27,15 @@ crate::on_every_backend!(
     cached_equals_uncached,
 );
 
-struct Model<B: Backend> {
-    encoder: Encoder<B>,
-    projector: Projector<B>,
-    decoder: Decoder<B>,
+pub(crate) struct Model<B: Backend> {
+    pub(crate) encoder: Encoder<B>,
+    pub(crate) projector: Projector<B>,
+    pub(crate) decoder: Decoder<B>,
 }
 
 impl<B: Backend> Model<B> {
     /// Loads a fixture in `f32`: the goldens were computed in `f32` from the stored values.
-    fn open(folder: &str) -> Self {
+    pub(crate) fn open(folder: &str) -> Self {
         Self::open_in(folder, Precision::F32)
     }
 
@@ -79,7 +79,7 @@ fn flatten<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
     x.reshape([1, windows * frames, width])
 }
 
-fn values<B: Backend>(x: Tensor<B, 3>) -> Vec<f32> {
+pub(crate) fn values<B: Backend>(x: Tensor<B, 3>) -> Vec<f32> {
     x.into_data().into_vec().unwrap()
 }
 
@@ -106,7 +106,7 @@ fn prompt_ids(golden: &Golden) -> Vec<u32> {
 }
 
 /// The rows of `x` that the golden file kept of a stage.
-fn kept_rows<B: Backend>(golden: &Golden, stage: &str, x: Tensor<B, 3>) -> Vec<f32> {
+pub(crate) fn kept_rows<B: Backend>(golden: &Golden, stage: &str, x: Tensor<B, 3>) -> Vec<f32> {
     let width = x.dims()[2];
     let all = values(x);
     golden
@@ -153,7 +153,7 @@ fn stages_match_transformers<B: Backend>() {
     }
 }
 
-fn largest(values: &[f32]) -> f32 {
+pub(crate) fn largest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |max, x| max.max(x.abs()))
 }
 

@@ -1,8 +1,9 @@
-"""Small 2507-kind Voxtral checkpoints with the outputs that `transformers` computes from them.
+"""Small Voxtral checkpoints with the outputs that `transformers` computes from them.
 
     python tools/goldens/models.py --out tests/data/models            # write every folder
     python tools/goldens/models.py --out tests/data/models --check    # write elsewhere and compare
 
+Here are the checkpoints of the 2507 kind; those of the Realtime kind are in `realtime.py`.
 Each folder holds a checkpoint as `save_pretrained` writes it, and
 
 * `golden.safetensors`: inputs and outputs, float32 and int64 (see `README.md` for the names),
@@ -20,19 +21,17 @@ Every output is computed in float32 from the checkpoint as read back from disk.
 """
 
 import argparse
-import filecmp
 import json
 import math
 import shutil
 import tempfile
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import (
     GenerationConfig,
     VoxtralConfig,
@@ -41,15 +40,26 @@ from transformers import (
 )
 from transformers.utils import logging
 
+import realtime
+from common import (
+    Tensors,
+    check_pins,
+    compare,
+    described,
+    formula_fill,
+    formula_mel,
+    interleave,
+    is_norm_gain,
+    read_tensors,
+    write_json,
+)
+
 BOS, EOS, PAD = 1, 2, 11
 AUDIO, BEGIN_AUDIO, TRANSCRIBE = 24, 25, 34
 STACK = 4  # encoder positions per audio token
 GREEDY_TOKENS = 64
 MIN_MARGIN = 0.01
 MIN_DISTINCT = 16
-TOLERANCE = 1e-4  # of the largest absolute value, for --check on another machine
-
-Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -160,22 +170,12 @@ def disk_name(name: str) -> str:
     return name.replace("language_model.", "language_model.model.", 1)
 
 
-def is_norm_gain(name: str) -> bool:
-    return name.endswith(".weight") and "norm" in name
-
-
 def sinusoid(positions: int, width: int) -> np.ndarray:
     """`[sin(t w_i), cos(t w_i)]` with `w_i = 10000^(-i / (width/2 - 1))`, `[positions, width]`."""
     half = width // 2
     rate = np.exp(-np.arange(half) * math.log(10000) / (half - 1))
     angle = np.arange(positions)[:, None] * rate
     return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
-
-
-def formula_fill(index: int, name: str, shape: torch.Size) -> np.ndarray:
-    """`0.1 sin(0.7 i + 1.3 k)` for element i of the k-th name, plus 1 in the gain of a norm."""
-    values = 0.1 * np.sin(0.7 * np.arange(math.prod(shape)) + 1.3 * index)
-    return values.reshape(shape) + (1.0 if is_norm_gain(name) else 0.0)
 
 
 def random_fill(rng: np.random.Generator, recipe: Recipe, name: str, shape: torch.Size) -> np.ndarray:
@@ -225,7 +225,7 @@ def mel_input(recipe: Recipe, seed: int) -> torch.Tensor:
     """`[windows, mel bins, 2 positions]`."""
     bins, frames = recipe.audio["num_mel_bins"], 2 * recipe.audio["max_source_positions"]
     if recipe.formula:
-        mel = 0.5 * np.sin(0.01 * np.arange(frames) * np.arange(1, bins + 1)[:, None])[None]
+        mel = formula_mel(bins, frames)
     else:
         mel = 0.5 * np.random.default_rng([seed, 1]).standard_normal((recipe.windows, bins, frames))
     return torch.from_numpy(mel.astype(np.float32))
@@ -302,10 +302,7 @@ def outputs(
     if not recipe.formula:
         tensors["mel"] = mel
     full = {"encoder": encoder, "projector": features.pooler_output, "logits": logits}
-    for name, pins in recipe.pins.items():
-        for row, expected in pins:
-            actual = full[name][row, : len(expected)]
-            torch.testing.assert_close(actual, torch.tensor(expected), rtol=0, atol=2e-5)
+    check_pins(full, recipe.pins)
     return tensors, path.margin
 
 
@@ -348,11 +345,6 @@ def native_name(name: str) -> str:
         layer, part = rest.split(".", 1)
         rest = f".{layer}.{NATIVE_PARTS[part]}"
     return f"{NATIVE_PREFIXES[prefix]}{rest}.{kind}"
-
-
-def interleave(rows: torch.Tensor, head_dim: int) -> torch.Tensor:
-    """`native[h d + 2 j + p] = hf[h d + p d/2 + j]`: from split halves to neighbouring pairs."""
-    return rows.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2).contiguous()
 
 
 def write_native(folder: Path, recipe: Recipe, tensors: Tensors) -> None:
@@ -412,17 +404,11 @@ def to_legacy_config(path: Path) -> None:
     write_json(path, config)
 
 
-def write_json(path: Path, value: dict) -> None:
-    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
-
-
 def write_checkpoint(folder: Path, recipe: Recipe, seed: int) -> None:
     model = build(recipe, seed)
     names = {disk_name(name) for name, _ in model.named_parameters()}
     model.save_pretrained(folder, max_shard_size=recipe.shard_size)
-    tensors: Tensors = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        tensors |= load_file(file)
+    tensors = read_tensors(folder)
     assert set(tensors) == names, set(tensors) ^ names
     seconds = recipe.audio["max_source_positions"] // 50
     WhisperFeatureExtractor(feature_size=recipe.audio["num_mel_bins"], chunk_length=seconds).save_pretrained(folder)
@@ -464,72 +450,46 @@ def write_model(folder: Path, recipe: Recipe) -> dict:
         "min_greedy_margin": margin,
         "distinct_greedy_ids": len(set(tensors["greedy_ids"].tolist())),
         "largest": {name: float(tensors[name].abs().max()) for name in ("encoder", "projector", "logits")},
-        "tensors": {name: describe(tensor) for name, tensor in tensors.items()},
-        "versions": {name: version(name) for name in ("transformers", "torch", "safetensors", "numpy")},
-    }
+    } | described(tensors)
     write_json(folder / "golden.json", summary)
     return summary
 
 
-def describe(tensor: torch.Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
-
-
-def compare(stored: Path, fresh: Path) -> list[str]:
-    """What differs between two trees: outputs by tolerance, everything else byte by byte."""
-    names = {p.relative_to(root) for root in (stored, fresh) for p in root.rglob("*") if p.is_file()}
-    problems = []
-    for name in sorted(names):
-        a, b = stored / name, fresh / name
-        if not (a.is_file() and b.is_file()):
-            problems.append(f"{name}: only in {'the stored' if a.is_file() else 'the fresh'} tree")
-        elif filecmp.cmp(a, b, shallow=False) or name.name == "golden.json":
-            continue
-        elif name.name == "golden.safetensors":
-            problems += [f"{name}: {problem}" for problem in compare_tensors(load_file(a), load_file(b))]
-        else:
-            problems.append(f"{name}: bytes differ")
-    return problems
-
-
-def compare_tensors(stored: Tensors, fresh: Tensors) -> list[str]:
-    if set(stored) != set(fresh):
-        return [f"names differ: {sorted(set(stored) ^ set(fresh))}"]
-    problems = []
-    for name, a in stored.items():
-        b = fresh[name]
-        if a.shape != b.shape or a.dtype != b.dtype:
-            problems.append(f"`{name}` is {describe(a)}, fresh {describe(b)}")
-            continue
-        limit = TOLERANCE * float(a.abs().max()) if a.is_floating_point() else 0
-        if float((a - b).abs().max()) > limit:
-            problems.append(f"`{name}` differs by {float((a - b).abs().max()):.3g}, limit {limit:.3g}")
-    return problems
+def make(name: str, scratch: Path) -> tuple[str, dict[str, Path]]:
+    """Writes one recipe's folders under `scratch`: a line about them, and the folders by name."""
+    if name in realtime.RECIPES:
+        line = realtime.write_model(scratch, name)
+    else:
+        summary = write_model(scratch / name, RECIPES[name])
+        line = f"seed {summary['seed']}, smallest margin {summary['min_greedy_margin']:.4g}"
+    return line, {folder.name: folder for folder in sorted(scratch.iterdir())}
 
 
 def main() -> None:
+    names = [*RECIPES, *realtime.RECIPES]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the model folders")
-    parser.add_argument("--only", choices=RECIPES, help="one model only")
+    parser.add_argument("--only", choices=names, help="one model only")
     parser.add_argument("--check", action="store_true", help="compare with what --out holds; write nothing there")
     args = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable_progress_bar()
 
     failed = False
-    for name in [args.only] if args.only else RECIPES:
+    for recipe in [args.only] if args.only else names:
         with tempfile.TemporaryDirectory() as scratch:
-            fresh, stored = Path(scratch) / name, args.out / name
-            summary = write_model(fresh, RECIPES[name])
-            line = f"{name}: seed {summary['seed']}, smallest margin {summary['min_greedy_margin']:.4g}"
-            if args.check:
-                problems = compare(stored, fresh)
-                failed |= bool(problems)
-                print(line + (" -- differs\n  " + "\n  ".join(problems) if problems else " -- same"))
-            else:
-                shutil.rmtree(stored, ignore_errors=True)
-                shutil.copytree(fresh, stored, copy_function=shutil.copyfile)
-                print(line)
+            line, folders = make(recipe, Path(scratch))
+            for name, fresh in folders.items():
+                stored = args.out / name
+                if args.check:
+                    problems = compare(stored, fresh)
+                    failed |= bool(problems)
+                    verdict = " -- differs\n  " + "\n  ".join(problems) if problems else " -- same"
+                else:
+                    verdict = ""
+                    shutil.rmtree(stored, ignore_errors=True)
+                    shutil.copytree(fresh, stored, copy_function=shutil.copyfile)
+                print(f"{name}: {line}{verdict}")
     if failed:
         raise SystemExit(1)
 

@@ -10,7 +10,8 @@ Files (see `README.md` beside them for the fields):
 * `realtime.json`: the two sections that a Realtime model has instead;
 * `encode.json.gz`: random strings of many scripts and their ids;
 * `decode.json.gz`: random ids and their text;
-* `prompts.json.gz`: transcription prompts, run-length coded, and numbers of audio tokens.
+* `prompts.json.gz`: transcription prompts, run-length coded, and numbers of audio tokens;
+* `realtime_prompts.json`: prompts and padding of a Realtime model for every delay.
 
 The ids come from the whole genuine file, of which mistral-common cuts the surplus entries itself.
 Two runs give the same bytes.
@@ -32,7 +33,7 @@ import mistral_common
 import numpy as np
 import pycountry
 import soundfile
-from mistral_common.protocol.transcription.request import TranscriptionRequest
+from mistral_common.protocol.transcription.request import StreamingMode, TranscriptionRequest
 from mistral_common.tokens.tokenizers.audio import AudioConfig, AudioSpectrogramConfig
 from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
@@ -95,6 +96,12 @@ def dump(value, compress: bool = True) -> bytes:
     return gzip.compress(text.encode(), compresslevel=9, mtime=0)
 
 
+def rows(values: list) -> bytes:
+    """JSON, with one line for each value."""
+    lines = ",\n".join(json.dumps(value) for value in values)
+    return f"[\n{lines}\n]\n".encode()
+
+
 def shortened(genuine: dict) -> dict:
     """The vocabulary without what no reader needs: texts of tokens, image section, late entries."""
     vocab = [{key: entry[key] for key in ("rank", "token_bytes")} for entry in genuine["vocab"][:KEPT_ENTRIES]]
@@ -102,10 +109,10 @@ def shortened(genuine: dict) -> dict:
     return {"config": config, "vocab": vocab} | INSTRUCT
 
 
-def tokenizer(genuine: dict, version: str, folder: Path) -> MistralTokenizer:
-    """mistral-common's tokenizer of a 2507 model in one version."""
+def tokenizer(genuine: dict, sections: dict, version: str, folder: Path) -> MistralTokenizer:
+    """mistral-common's tokenizer with the sections of one kind of model in one version."""
     path = folder / f"tekken_{version}.json"
-    path.write_text(json.dumps(genuine | INSTRUCT | {"config": genuine["config"] | {"version": version}}))
+    path.write_text(json.dumps(genuine | sections | {"config": genuine["config"] | {"version": version}}))
     return MistralTokenizer.from_file(str(path))
 
 
@@ -239,9 +246,9 @@ def decoded(tekken, rng: random.Random) -> list:
     return rows
 
 
-def wav(samples: int) -> str:
+def wav(samples: int, value: float = 0.0) -> str:
     buffer = io.BytesIO()
-    soundfile.write(buffer, np.zeros(samples, np.float32), 16_000, format="WAV")
+    soundfile.write(buffer, np.full(samples, value, np.float32), 16_000, format="WAV")
     return base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -258,6 +265,47 @@ def transcriptions(tekken: MistralTokenizer, version: str) -> list[dict]:
         runs = [[id, len(list(run))] for id, run in groupby(ids)]
         rows.append({"version": version, "samples": samples, "language": language, "runs": runs})
     return rows
+
+
+DELAYS_MS = [None, *range(80, 1201, 80), 2400]
+STREAMED_SAMPLES = [1, 159, 1279, 1280, 1281, 16_000, 57_280]
+
+
+def streaming_prompts(tekken: MistralTokenizer) -> list[dict]:
+    """Prompt and padding for every delay, of whole files (offline) and of streams (online).
+
+    The padding of a file is counted in the padded samples, among which the file's own are not zero.
+    """
+    encoder = tekken.instruct_tokenizer.audio_encoder
+    out = []
+    for delay in DELAYS_MS:
+
+        def encoded(mode: StreamingMode, audio: str) -> tuple[list[int], list[np.ndarray]]:
+            request = TranscriptionRequest(
+                model="voxtral", audio=audio, language=None, streaming=mode, target_streaming_delay_ms=delay
+            )
+            result = tekken.instruct_tokenizer.encode_transcription(request)
+            return result.tokens, [audio.audio_array for audio in result.audios]
+
+        ids, (left, right) = encoded(StreamingMode.ONLINE, "")
+        assert not left.any() and not right.any()
+        offline = []
+        for samples in STREAMED_SAMPLES:
+            same, (padded,) = encoded(StreamingMode.OFFLINE, wav(samples, 0.5))
+            assert same == ids
+            own = np.flatnonzero(padded)
+            assert own[-1] + 1 - own[0] == samples
+            offline.append([samples, int(own[0]), len(padded) - int(own[-1]) - 1])
+        out.append(
+            {
+                "delay_ms": delay,
+                "delay_tokens": encoder.audio_config.get_num_delay_tokens(delay),
+                "runs": [[id, len(list(run))] for id, run in groupby(ids)],
+                "online": [len(left), len(right)],
+                "offline": offline,
+            }
+        )
+    return out
 
 
 def audio_tokens(rng: random.Random) -> list[dict]:
@@ -287,7 +335,9 @@ def fixtures() -> dict[str, bytes]:
     """Every file by its name."""
     genuine = json.loads(SOURCE.read_text())
     with tempfile.TemporaryDirectory() as folder:
-        by_version = {version: tokenizer(genuine, version, Path(folder)) for version in VERSIONS}
+        by_version = {version: tokenizer(genuine, INSTRUCT, version, Path(folder)) for version in VERSIONS}
+        # Its special tokens lack those that mistral-common requires from v11 on; the prompts know no version.
+        realtime = tokenizer(genuine, REALTIME, "v7", Path(folder))
     tekken = by_version["v11"].instruct_tokenizer.tokenizer
     prompts = {
         "transcriptions": [row for version, t in by_version.items() for row in transcriptions(t, version)],
@@ -299,6 +349,7 @@ def fixtures() -> dict[str, bytes]:
         "encode.json.gz": dump(encoded(tekken, random.Random(SEED))),
         "decode.json.gz": dump(decoded(tekken, random.Random(SEED))),
         "prompts.json.gz": dump(prompts),
+        "realtime_prompts.json": rows(streaming_prompts(realtime)),
     }
 
 

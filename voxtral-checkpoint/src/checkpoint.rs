@@ -14,6 +14,7 @@ use crate::folder::{self, Description};
 use crate::form::{Form, Rule};
 use crate::hf;
 use crate::names::{self, Module, TensorSpec};
+use crate::native;
 use crate::rope::{self, Direction};
 use crate::sinusoid::sinusoid;
 use crate::storage::{Located, Storage};
@@ -95,6 +96,20 @@ impl Checkpoint {
     ) -> Result<Self, CheckpointError> {
         let description = folder::describe_hugging_face(config, hf::PREPROCESSOR, preprocessor)?;
         let storage = Storage::from_bytes(hf::WEIGHTS, weights.into())?;
+        Ok(Self::new(None, description, storage))
+    }
+
+    /// A native checkpoint in memory: the contents of `params.json` and
+    /// `consolidated.safetensors`.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn from_native_bytes(
+        params: &[u8],
+        weights: impl Into<Bytes>,
+    ) -> Result<Self, CheckpointError> {
+        let description = folder::describe_native(params)?;
+        let storage = Storage::from_bytes(native::WEIGHTS, weights.into())?;
         Ok(Self::new(None, description, storage))
     }
 

@@ -4,7 +4,7 @@ use burn_tensor::Tensor;
 use voxtral_checkpoint::config::{EncoderConfig, Position};
 use voxtral_nn::{Backend, Block, BlockConfig, Loader, NnError, Norm, Rotary};
 
-use crate::{ConvStem, EncoderStream};
+use crate::{ConvStem, EncoderStream, STEM_STRIDE};
 
 /// The audio encoder.
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ impl<B: Backend> Encoder<B> {
     /// Mel frames of a window, where the encoder takes windows of a fixed length.
     pub fn window_frames(&self) -> Option<usize> {
         match self.config.position {
-            Position::Table { max_positions } => Some(max_positions * ConvStem::<B>::STRIDE),
+            Position::Table { max_positions } => Some(max_positions * STEM_STRIDE),
             Position::Rope { .. } => None,
         }
     }
@@ -122,7 +122,7 @@ impl<B: Backend> Encoder<B> {
         stream: &mut EncoderStream<B>,
     ) -> Result<Tensor<B, 3>, NnError> {
         let [windows, bins, frames] = mel.dims();
-        let stride = ConvStem::<B>::STRIDE;
+        let stride = STEM_STRIDE;
         let longest = stream.longest_step() * stride;
         let fits = (1..=longest).contains(&frames) && frames % stride == 0;
         if windows != 1 || bins != self.config.num_mel_bins || !fits {

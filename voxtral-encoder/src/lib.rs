@@ -33,7 +33,7 @@ mod stream;
 
 pub use encoder::Encoder;
 pub use projector::Projector;
-pub use stem::ConvStem;
+pub use stem::{ConvStem, STEM_STRIDE};
 pub use stream::EncoderStream;
 
 pub use burn_tensor::Tensor;

@@ -7,6 +7,9 @@ use voxtral_nn::{Backend, Loader, NnError};
 /// Frames that one output of either convolution covers; part of the architecture.
 const KERNEL: usize = 3;
 
+/// Mel frames per frame behind the stem; part of the architecture.
+pub const STEM_STRIDE: usize = 2;
+
 /// Two convolutions that halve the frame rate.
 #[derive(Debug, Clone)]
 pub struct ConvStem<B: Backend> {
@@ -15,9 +18,6 @@ pub struct ConvStem<B: Backend> {
 }
 
 impl<B: Backend> ConvStem<B> {
-    /// Input frames per output frame.
-    pub const STRIDE: usize = 2;
-
     /// Loads `encoder.conv1` and `encoder.conv2`.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ impl<B: Backend> ConvStem<B> {
             |name, input, stride| Conv::load(loader, name, [hidden_size, input], stride, padding);
         Ok(Self {
             first: load("encoder.conv1", num_mel_bins, 1)?,
-            second: load("encoder.conv2", hidden_size, Self::STRIDE)?,
+            second: load("encoder.conv2", hidden_size, STEM_STRIDE)?,
         })
     }
 

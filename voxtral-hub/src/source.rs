@@ -29,6 +29,11 @@ pub const ALIASES: &[Alias] = &[
         repo: "mistralai/Voxtral-Small-24B-2507",
         about: "transcription and chat, 24 billion parameters, 49 GB",
     },
+    Alias {
+        name: "realtime",
+        repo: "mistralai/Voxtral-Mini-4B-Realtime-2602",
+        about: "live transcription with word times, 4 billion parameters, 9 GB",
+    },
 ];
 
 /// Where a model comes from.

@@ -8,9 +8,19 @@
 //! at its end to a multiple of the window, and the padding takes tokens like the speech does.
 //! For the released models that is 480 000 samples and 375 tokens per window.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use crate::error::TokenizerError;
+
+/// The longest delay of a row of delays that a streaming model takes, in milliseconds, and the
+/// single one beyond: what its model card says it was trained for. The file does not tell.
+const LONGEST_DELAY_MS: (f64, f64) = (1200.0, 2400.0);
+
+/// Tokens of silence behind the audio, besides the delay and one: the words that are being
+/// written when it ends have pieces to come (mistral-common's figure).
+const TAIL_TOKENS: usize = 10;
 
 /// Settings of the audio front-end, as the tokenizer file states them.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,7 +86,65 @@ pub struct Windows {
     pub tokens: usize,
 }
 
+/// How the audio of a stream is padded for one delay.
+///
+/// ```text
+/// left_pad_tokens of silence | audio, silence up to a whole token | right_pad_tokens of silence
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StreamLayout {
+    /// Samples of one token.
+    pub samples_per_token: usize,
+    /// Mel frames of one token.
+    pub frames_per_token: usize,
+    /// Tokens of silence before the audio.
+    pub left_pad_tokens: usize,
+    /// Tokens by which the text follows the audio.
+    pub delay_tokens: usize,
+    /// Tokens of silence behind the audio.
+    pub right_pad_tokens: usize,
+}
+
 impl AudioSection {
+    /// How a stream is laid out for this delay, or for that of the file.
+    ///
+    /// # Errors
+    /// [`TokenizerError::NotStreaming`] for a model that takes whole clips,
+    /// [`TokenizerError::Delay`] for a delay that the model was not trained for: it takes whole
+    /// tokens (80 ms in the released model) up to 1200 ms, and 2400 ms.
+    pub fn stream(&self, delay: Option<Duration>) -> Result<StreamLayout, TokenizerError> {
+        let TranscriptionFormat::Streaming(settings) = self.transcription_format else {
+            return Err(TokenizerError::NotStreaming);
+        };
+        let delay_ms = match delay {
+            Some(delay) => self.check_delay(delay.as_secs_f64() * 1000.0)?,
+            None => settings.transcription_delay_ms,
+        };
+        let samples = (delay_ms / 1000.0 * f64::from(self.sampling_rate)) as usize;
+        let delay_tokens = self.num_tokens(samples);
+        Ok(StreamLayout {
+            samples_per_token: self.samples_per_token(),
+            frames_per_token: self.frames_per_token(),
+            left_pad_tokens: settings.left_pad_tokens as usize,
+            delay_tokens,
+            right_pad_tokens: delay_tokens + 1 + TAIL_TOKENS,
+        })
+    }
+
+    fn check_delay(&self, ms: f64) -> Result<f64, TokenizerError> {
+        let step = 1000.0 / self.frame_rate;
+        let (longest, beyond) = LONGEST_DELAY_MS;
+        let known = (step..=longest).contains(&ms) || ms == beyond;
+        if known && ms % step == 0.0 {
+            return Ok(ms);
+        }
+        Err(TokenizerError::Delay {
+            found: ms,
+            expected: format!("a multiple of {step} ms up to {longest} ms, or {beyond} ms"),
+        })
+    }
+
     /// Samples covered by one audio token: 1 280 in the released models.
     pub fn samples_per_token(&self) -> usize {
         (f64::from(self.sampling_rate) / self.frame_rate).floor() as usize

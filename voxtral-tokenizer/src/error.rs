@@ -221,4 +221,18 @@ pub enum TokenizerError {
          a Realtime model takes no transcription prompt"
     )]
     Streaming,
+    /// A stream was asked of a model that takes whole clips.
+    #[error(
+        "`audio.transcription_format` is \"instruct\", expected \"streaming\": \
+         only a Realtime model takes a stream"
+    )]
+    NotStreaming,
+    /// A delay that the model does not know.
+    #[error("delay is {found} ms, expected {expected}")]
+    Delay {
+        /// The delay in milliseconds.
+        found: f64,
+        /// The delays that it knows.
+        expected: String,
+    },
 }

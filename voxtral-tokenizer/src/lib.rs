@@ -46,7 +46,9 @@ pub mod special;
 mod tekken;
 mod tokenizer;
 
-pub use audio::{AudioSection, EncodingConfig, StreamingSettings, TranscriptionFormat, Windows};
+pub use audio::{
+    AudioSection, EncodingConfig, StreamLayout, StreamingSettings, TranscriptionFormat, Windows,
+};
 pub use decode::{SpecialPolicy, TextDecoder};
 pub use error::TokenizerError;
 pub use language::Language;

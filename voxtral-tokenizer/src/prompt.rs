@@ -1,4 +1,4 @@
-//! Prompts of the 2507 models.
+//! Prompts of the models.
 //!
 //! A layout is a function that puts pieces together: special tokens by name, encoded text,
 //! audio clips. N audio tokens take the places `[AUDIO]` after one `[BEGIN_AUDIO]`; nothing
@@ -6,9 +6,12 @@
 //!
 //! ```text
 //! transcription   <s> [INST] [BEGIN_AUDIO] [AUDIO]×N [/INST] lang:xx [TRANSCRIBE]
+//! stream          <s> [STREAMING_PAD]×(left pad + delay)
 //! ```
+//!
+//! The prompt of a stream has no places for audio: every position takes audio and a token.
 
-use crate::audio::TranscriptionFormat;
+use crate::audio::{StreamLayout, TranscriptionFormat};
 use crate::error::TokenizerError;
 use crate::language::Language;
 use crate::special;
@@ -41,6 +44,20 @@ pub fn transcription(
         prompt.text(&format!("lang:{language}"));
     }
     prompt.special(special::TRANSCRIBE)?;
+    Ok(prompt.ids)
+}
+
+/// The prompt of a stream, with a token for each position of the silence before the audio and of
+/// the delay; see [`AudioSection::stream`](crate::AudioSection::stream).
+///
+/// ```text
+/// <s> [STREAMING_PAD]×(left_pad_tokens + delay_tokens)
+/// ```
+pub fn stream(tokenizer: &Tokenizer, layout: &StreamLayout) -> Result<Vec<u32>, TokenizerError> {
+    let mut prompt = Prompt::new(tokenizer)?;
+    for _ in 0..layout.left_pad_tokens + layout.delay_tokens {
+        prompt.special(special::STREAMING_PAD)?;
+    }
     Ok(prompt.ids)
 }
 

@@ -65,7 +65,7 @@ pub const TRANSCRIBE: &str = "[TRANSCRIBE]";
 
 /// Nothing is said in this step of a streaming model.
 pub const STREAMING_PAD: &str = "[STREAMING_PAD]";
-/// A word of a streaming model begins.
+/// A streaming model has heard a word to its end; its pieces follow.
 pub const STREAMING_WORD: &str = "[STREAMING_WORD]";
 
 /// The tokens of a v7 file without a list of its own, by rank.

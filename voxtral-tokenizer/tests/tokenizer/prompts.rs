@@ -1,9 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::Deserialize;
 use voxtral_tokenizer::{Language, Tokenizer, TokenizerError, prompt};
 
-use crate::support::{INSTRUCT, REALTIME, bytes, golden, instruct, small};
+use crate::support::{INSTRUCT, REALTIME, bytes, golden, instruct, plain, small};
 
 #[derive(Deserialize)]
 struct Golden {
@@ -91,6 +92,60 @@ fn prompts_are_those_of_mistral_common_for_every_language_and_length() {
             .into_iter()
             .eq(Language::all().map(Language::code))
     );
+}
+
+/// A row of `realtime_prompts.json`: a delay, and for lengths of audio the samples of padding.
+#[derive(Deserialize)]
+struct Stream {
+    delay_ms: Option<u64>,
+    delay_tokens: usize,
+    runs: Vec<(u32, usize)>,
+    online: (usize, usize),
+    offline: Vec<(usize, usize, usize)>,
+}
+
+#[test]
+fn streams_are_laid_out_as_mistral_common_lays_them_out() {
+    let rows: Vec<Stream> = serde_json::from_slice(&plain("realtime_prompts.json")).unwrap();
+    assert_eq!(rows.len(), 17);
+    let audio = REALTIME.audio().unwrap();
+    for row in rows {
+        let delay = row.delay_ms.map(Duration::from_millis);
+        let layout = audio.stream(delay).unwrap();
+        assert_eq!(layout.delay_tokens, row.delay_tokens, "{delay:?}");
+        let ids = prompt::stream(&REALTIME, &layout).unwrap();
+        assert_eq!(ids, expand(&row.runs), "{delay:?}");
+        let token = layout.samples_per_token;
+        let (left, right) = (
+            layout.left_pad_tokens * token,
+            layout.right_pad_tokens * token,
+        );
+        assert_eq!((left, right), row.online, "{delay:?}");
+        for (samples, left_pad, right_pad) in row.offline {
+            assert_eq!(left, left_pad);
+            let whole = samples.next_multiple_of(token) - samples;
+            assert_eq!(whole + right, right_pad, "{delay:?}, {samples} samples");
+        }
+    }
+}
+
+#[test]
+fn a_delay_that_the_model_does_not_know_is_refused() {
+    let audio = REALTIME.audio().unwrap();
+    for (ms, shown) in [
+        (85.0, "85"),
+        (0.0, "0"),
+        (1280.0, "1280"),
+        (2320.0, "2320"),
+        (79.9, "79.9"),
+    ] {
+        let delay = Duration::from_secs_f64(ms / 1000.0);
+        let error = audio.stream(Some(delay)).unwrap_err().to_string();
+        let expected = "ms, expected a multiple of 80 ms up to 1200 ms, or 2400 ms";
+        assert_eq!(error, format!("delay is {shown} {expected}"));
+    }
+    let error = INSTRUCT.audio().unwrap().stream(None).unwrap_err();
+    assert!(matches!(error, TokenizerError::NotStreaming), "{error}");
 }
 
 #[test]

@@ -49,7 +49,8 @@ pub(crate) fn unpacked(name: &str) -> Vec<u8> {
     content
 }
 
-fn plain(name: &str) -> Vec<u8> {
+/// The content of a fixture.
+pub(crate) fn plain(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("testdata")
         .join(name);

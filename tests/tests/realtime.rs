@@ -1,0 +1,339 @@
+//! The Realtime layers against `transformers`, one shot and streamed, and against formulas in
+//! `f64` where a stream is longer than anything else can follow.
+
+use std::num::NonZeroUsize;
+
+use burn_tensor::{DType, Tensor, TensorData};
+use voxtral_checkpoint::{
+    Checkpoint,
+    config::{DecoderConfig, Mask},
+};
+use voxtral_decoder::Decoder;
+use voxtral_encoder::{Encoder, EncoderStream, Projector};
+use voxtral_nn::{Backend, KvCache, Loader, NnError, Precision};
+
+use crate::{
+    goldens::{Golden, LOGPROB, STAGE, assert_close, data},
+    parity::{Model, kept_rows, values},
+    reference::{Reference, Rows},
+};
+
+/// Folder, and whose goldens hold.
+const MODELS: [(&str, &str); 4] = [
+    ("realtime-f32", "realtime-f32"),
+    ("realtime-native", "realtime-f32"),
+    ("realtime-bf16", "realtime-bf16"),
+    ("tiny-b", "tiny-b"),
+];
+
+/// What the fixtures' prompts are made of, and what ends nothing.
+const PAD: u32 = 32;
+const END: u32 = 2;
+
+crate::on_every_backend!(
+    stages_match_transformers,
+    streamed_stages_match_transformers,
+    greedy_tokens_match_transformers,
+    endless_streams_match_absolute_positions,
+);
+
+/// The mel frames of a fixture, `[1, bins, frames]`; model B's are a formula.
+fn mel<B: Backend>(golden: &Golden) -> Tensor<B, 3> {
+    let (shape, values) = if golden.has("mel") {
+        let shape = golden.shape("mel");
+        ([shape[0], shape[1], shape[2]], golden.floats("mel"))
+    } else {
+        let wave = |c: usize, t: usize| (0.5 * (0.01 * (t * (c + 1)) as f64).sin()) as f32;
+        let values = (0..128).flat_map(|c| (0..96).map(move |t| wave(c, t)));
+        ([1, 128, 96], values.collect())
+    };
+    let device = B::Device::default();
+    Tensor::from_data(TensorData::new(values, shape), (&device, DType::F32))
+}
+
+/// The delays of a fixture for which there are logits, with the ids at every position.
+fn scored(golden: &Golden) -> Vec<(usize, Vec<u32>)> {
+    [6, 12]
+        .into_iter()
+        .filter(|delay| golden.has(&format!("delay_{delay}.logits")))
+        .map(|delay| {
+            let own = format!("delay_{delay}.input_ids");
+            let name = if golden.has(&own) { &own } else { "input_ids" };
+            (delay, ids(golden, name))
+        })
+        .collect()
+}
+
+fn ids(golden: &Golden, name: &str) -> Vec<u32> {
+    let ids = golden.integers(name).into_iter();
+    ids.map(|id| id as u32).collect()
+}
+
+fn check_rows<B: Backend>(golden: &Golden, folder: &str, stage: &str, x: Tensor<B, 3>) {
+    let found = kept_rows(golden, stage, x);
+    let stage_name = format!("{folder} {stage}");
+    assert_close(&stage_name, &found, &golden.floats(stage), STAGE);
+}
+
+/// Logits of all positions, run in pieces as long as the cache has room for, but at most `step`.
+fn all_logits<B: Backend>(
+    decoder: &Decoder<B>,
+    input: Tensor<B, 3>,
+    cache: &mut KvCache<B>,
+    step: usize,
+) -> Vec<f32> {
+    let positions = input.dims()[1];
+    let mut logits = Vec::new();
+    let mut start = 0;
+    while start < positions {
+        let end = positions.min(start + step.min(cache.room()));
+        let piece = input.clone().slice_dim(1, start..end);
+        let hidden = decoder.forward(piece, cache).unwrap();
+        for row in 1..=end - start {
+            let until = hidden.clone().slice_dim(1, 0..row);
+            logits.extend(decoder.logits(until).unwrap());
+        }
+        start = end;
+    }
+    logits
+}
+
+fn stages_match_transformers<B: Backend>() {
+    for (folder, twin) in MODELS {
+        let model = Model::<B>::open(folder);
+        let golden = Golden::of(twin);
+        let encoded = model.encoder.forward(mel(&golden)).unwrap();
+        let audio = model.projector.forward(encoded.clone()).unwrap();
+        check_rows(&golden, folder, "encoder", encoded);
+        check_rows(&golden, folder, "projector", audio.clone());
+        let delays = scored(&golden);
+        assert!(!delays.is_empty(), "{folder}");
+        for (delay, ids) in delays {
+            let decoder = model.decoder.with_delay(delay);
+            let input = audio.clone() + decoder.embed(&ids).unwrap();
+            let expected = golden.floats(&format!("delay_{delay}.logits"));
+            // All positions at once, with keys of positions that no query sees.
+            let mut cache = decoder.new_cache(ids.len());
+            let found = all_logits(&decoder, input.clone(), &mut cache, usize::MAX);
+            assert_close(
+                &format!("{folder} logits, delay {delay}"),
+                &found,
+                &expected,
+                STAGE,
+            );
+            // In a ring, whose slots hold what a query sees and nothing more.
+            for step in [usize::MAX, 1] {
+                let mut ring = decoder.new_ring().unwrap();
+                let found = all_logits(&decoder, input.clone(), &mut ring, step);
+                let stage = format!("{folder} logits in a ring, delay {delay}");
+                assert_close(&stage, &found, &expected, STAGE);
+            }
+        }
+    }
+}
+
+fn streamed_stages_match_transformers<B: Backend>() {
+    for (folder, twin) in MODELS {
+        let model = Model::<B>::open(folder);
+        let golden = Golden::of(twin);
+        let mel = mel::<B>(&golden);
+        let frames = mel.dims()[2];
+        for tokens in [1, 3, 16] {
+            let step = NonZeroUsize::new(4 * tokens).unwrap();
+            let mut stream = EncoderStream::new(&model.encoder, step, 1 << 16).unwrap();
+            let mut encoded = Vec::new();
+            for start in (0..frames).step_by(8 * tokens) {
+                let end = frames.min(start + 8 * tokens);
+                let piece = mel.clone().slice_dim(2, start..end);
+                encoded.push(model.encoder.forward_stream(piece, &mut stream).unwrap());
+            }
+            let encoded = Tensor::cat(encoded, 1);
+            check_rows(&golden, folder, "encoder", encoded.clone());
+            check_rows(
+                &golden,
+                folder,
+                "projector",
+                model.projector.forward(encoded).unwrap(),
+            );
+        }
+    }
+}
+
+/// Greedy ids in a ring; an end token is fed back as a pad. Also their log-probabilities.
+fn decode<B: Backend>(
+    decoder: &Decoder<B>,
+    audio: &Tensor<B, 3>,
+    prompt: usize,
+) -> (Vec<u32>, Vec<f32>) {
+    let mut ring = decoder.new_ring().unwrap();
+    let mut sampler = voxtral_pipeline::Sampler::new(0.0, 0);
+    let mut chosen = (Vec::new(), Vec::new());
+    let mut next = 1;
+    for position in 0..audio.dims()[1] {
+        let here = audio.clone().slice_dim(1, position..position + 1);
+        let input = here + decoder.embed(&[next]).unwrap();
+        let hidden = decoder.forward(input, &mut ring).unwrap();
+        next = PAD;
+        if position + 1 >= prompt {
+            let choice = sampler.choose(&decoder.logits(hidden).unwrap()).unwrap();
+            chosen.0.push(choice.id);
+            chosen.1.push(choice.logprob);
+            next = if choice.id == END { PAD } else { choice.id };
+        }
+    }
+    chosen
+}
+
+fn greedy_tokens_match_transformers<B: Backend>() {
+    for (folder, twin) in MODELS {
+        let golden = Golden::of(twin);
+        if !golden.has("delays") {
+            assert_eq!(folder, "tiny-b", "model B has pinned logits alone");
+            continue;
+        }
+        let model = Model::<B>::open(folder);
+        let encoded = model.encoder.forward(mel(&golden)).unwrap();
+        let audio = model.projector.forward(encoded).unwrap();
+        let delays = golden.integers("delays").into_iter();
+        for (delay, prompt) in delays.zip(golden.integers("prompt_lengths")) {
+            let decoder = model.decoder.with_delay(delay as usize);
+            let (found, logprobs) = decode(&decoder, &audio, prompt as usize);
+            let expected = ids(&golden, &format!("delay_{delay}.greedy_ids"));
+            assert_eq!(found, expected, "{folder}, delay {delay}");
+            let expected = golden.floats(&format!("delay_{delay}.greedy_logprobs"));
+            assert_eq!(logprobs.len(), expected.len());
+            for (x, y) in logprobs.iter().zip(&expected) {
+                let close = (x - y).abs() <= LOGPROB;
+                assert!(close, "{folder}, delay {delay}: {x} instead of {y}");
+            }
+        }
+    }
+}
+
+/// Numbers without a pattern, in [-1, 1].
+fn noise(count: usize) -> Vec<f32> {
+    (0..count as u64)
+        .map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31))
+        .map(|x| x.wrapping_mul(0xBF58_476D_1CE4_E5B9))
+        .map(|x| (x >> 40) as f32 / (1 << 23) as f32 - 1.0)
+        .collect()
+}
+
+/// Rings that turn their keys back as often as they can, against absolute positions in `f64`,
+/// computed from scratch.
+fn endless_streams_match_absolute_positions<B: Backend>() {
+    let checkpoint = Checkpoint::open(data("models/realtime-f32")).unwrap();
+    let config = checkpoint.config();
+    let loader = Loader::<B>::new(&checkpoint, B::Device::default(), Precision::F32);
+    let encoder = Encoder::load(&loader, &config.encoder).unwrap();
+    let projector = Projector::load(&loader, &config.projector).unwrap();
+    // The smallest limit: a ring turns back whenever it has gone round once more.
+    let short = DecoderConfig {
+        max_positions: Some(1),
+        ..config.decoder.clone()
+    };
+    let delay = 6;
+    let decoder = Decoder::load(&loader, &short).unwrap().with_delay(delay);
+    let (Mask::SlidingWindow(heard), Mask::SlidingWindow(read)) =
+        (config.encoder.mask, config.decoder.mask)
+    else {
+        panic!("a Realtime model has windows")
+    };
+    let tokens = 100 * read.get() + 50;
+    assert!(
+        tokens * 4 > 100 * (heard.get() + 3),
+        "100 turns of the encoder's ring too"
+    );
+
+    let bins = config.features.num_mel_bins;
+    let mel = noise(tokens * 8 * bins);
+    let mut stream = EncoderStream::new(&encoder, NonZeroUsize::new(4).unwrap(), 1).unwrap();
+    let pieces: Vec<_> = mel
+        .chunks(8 * bins)
+        .map(|frames| {
+            let data = TensorData::new(frames.to_vec(), [1, 8, bins]);
+            let piece = Tensor::<B, 3>::from_data(data, (&B::Device::default(), DType::F32));
+            encoder
+                .forward_stream(piece.swap_dims(1, 2), &mut stream)
+                .unwrap()
+        })
+        .collect();
+    let encoded = Tensor::cat(pieces, 1);
+    let audio = projector.forward(encoded.clone()).unwrap();
+    let prompt = 5 + delay;
+    let (found, _) = decode(&decoder, &audio, prompt);
+
+    let reference = Reference::new(&checkpoint);
+    let rows: Rows = mel
+        .chunks(bins)
+        .map(|frame| frame.iter().copied().map(f64::from).collect())
+        .collect();
+    let expected = reference.encode(&rows);
+    let flat = |rows: &Rows| {
+        rows.concat()
+            .into_iter()
+            .map(|x| x as f32)
+            .collect::<Vec<_>>()
+    };
+    assert_close("encoder", &values(encoded), &flat(&expected), STAGE);
+    let mut fed = vec![PAD; tokens];
+    fed[0] = 1;
+    for (position, &id) in (prompt..).zip(&found[..found.len() - 1]) {
+        fed[position] = if id == END { PAD } else { id };
+    }
+    let logits = reference.logits(&reference.project(&expected), &fed, delay);
+    let best = |scores: &Vec<f64>| {
+        let best = scores.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+        best.unwrap().0 as u32
+    };
+    let expected: Vec<u32> = logits[prompt - 1..].iter().map(best).collect();
+    assert_eq!(found, expected);
+    let distinct: std::collections::BTreeSet<_> = found.iter().collect();
+    assert!(distinct.len() > 10, "tokens that say nothing prove nothing");
+}
+
+#[test]
+fn a_decoder_without_its_delay_and_layers_without_windows_are_refused() {
+    type B = burn_flex::Flex;
+    let model = Model::<B>::open("realtime-f32");
+    let embedding = model.decoder.embed(&[1]).unwrap();
+    let mut cache = model.decoder.new_cache(1);
+    let error = model.decoder.forward(embedding, &mut cache).unwrap_err();
+    assert!(matches!(error, NnError::DelayMissing), "{error}");
+
+    let clips = Model::<B>::open("odd-f32");
+    let error = clips.decoder.new_ring().unwrap_err().to_string();
+    assert!(
+        error.starts_with("decoder attends to Causal, expected a sliding window"),
+        "{error}"
+    );
+    let step = NonZeroUsize::new(4).unwrap();
+    let error = EncoderStream::new(&clips.encoder, step, 100)
+        .unwrap_err()
+        .to_string();
+    assert!(error.starts_with("encoder attends to Full"), "{error}");
+}
+
+#[test]
+fn a_stream_takes_whole_frames_in_steps_that_it_was_made_for() {
+    let model = Model::<burn_flex::Flex>::open("realtime-f32");
+    let mut stream =
+        EncoderStream::new(&model.encoder, NonZeroUsize::new(4).unwrap(), 100).unwrap();
+    for (shape, good) in [
+        ([1, 128, 8], true),
+        ([1, 128, 2], true),
+        ([1, 128, 3], false),
+        ([1, 128, 0], false),
+        ([1, 128, 10], false),
+        ([1, 80, 8], false),
+        ([2, 128, 8], false),
+    ] {
+        let mel = Tensor::zeros(shape, &Default::default());
+        let outcome = model.encoder.forward_stream(mel, &mut stream);
+        assert_eq!(outcome.is_ok(), good, "{shape:?}");
+        if let Err(error) = outcome {
+            let expected = "expected [1, 128, a multiple of 2 up to 8]";
+            assert!(error.to_string().ends_with(expected), "{error}");
+        }
+    }
+}
