@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{Cursor, Read, Seek};
+use std::io::{self, Cursor, Read, Seek};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use symphonia::core::packet::Packet;
 use crate::container::{self, guard};
 use crate::error::AudioError;
 use crate::header;
-use crate::source::{Failure, Shared, Source, View};
+use crate::source::{Ended, Failure, Frames, Shared, Source, View};
 
 /// The most that is read from a pipe or device, in bytes: formats are probed and indexed by
 /// seeking, so a stream that cannot seek is kept in memory.
@@ -57,6 +57,7 @@ pub struct Decoder {
     codec: Box<dyn AudioDecoder>,
     track: u32,
     failure: Failure,
+    stream: Option<Stream>,
     sample_rate: u32,
     channels: usize,
     duration: Option<Duration>,
@@ -131,30 +132,73 @@ impl Decoder {
         }
     }
 
+    /// Decodes what cannot seek and may never end, such as a pipe, while it is written.
+    ///
+    /// Waits for the header and the first samples. After that, chunks of a WAV stream come as
+    /// soon as their samples are there, and those of compressed ones with the next packet or two;
+    /// nothing is read that is not needed for that, and memory does not grow. A WAV header that
+    /// states no length (0, or one of the largest numbers, as ffmpeg, sox and arecord write to a
+    /// pipe) means that the samples go on to the end of the stream; one that does states where
+    /// they end, and a stream that ends before, or within a sample, is
+    /// [`truncated`](Self::truncated).
+    ///
+    /// AIFF, FLAC, MP1 to MP3, Ogg, ADTS, MKV, WebM and MP4 that has its index in front are read as
+    /// well, and found to be truncated by the duration that they state, if any. CAF and other MP4
+    /// need a file.
+    ///
+    /// The reader should give what it has instead of waiting until the buffer is full, as pipes,
+    /// sockets and standard input do.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub fn from_stream<R>(reader: R) -> Result<Self, AudioError>
+    where
+        R: Read + Send + Sync + 'static,
+    {
+        let source = Source::stream(reader).map_err(AudioError::Read)?;
+        Self::start(source.ok_or(AudioError::Empty)?)
+    }
+
     fn attempt(reader: Shared, view: View) -> Result<Self, AudioError> {
-        let mut source = Source::new(reader, view).map_err(AudioError::Read)?;
-        let length = source.length();
-        if length == 0 {
+        let source = Source::new(reader, view).map_err(AudioError::Read)?;
+        if source.length() == Some(0) {
             return Err(AudioError::Empty);
         }
-        let mut truncated = false;
-        if let Some(repair) = header::repair(&mut source, length).map_err(AudioError::Read)? {
+        Self::start(source)
+    }
+
+    fn start(mut source: Source) -> Result<Self, AudioError> {
+        let (length, failure) = (source.length(), source.failure());
+        let repair = header::repair(&mut source, length)
+            .map_err(|error| AudioError::Read(failure.take().unwrap_or(error)))?;
+        let mut stream = length.is_none().then(|| Stream::new(source.ended()));
+        let (mut truncated, mut open) = (false, false);
+        if let Some(repair) = repair {
             source.patch(repair.patches);
-            truncated = repair.truncated;
+            (truncated, open) = (repair.truncated, repair.open);
+            if let Some(stream) = &mut stream {
+                stream.promised = !open;
+                stream.frames = repair.frames;
+                if let Some(frames) = repair.frames {
+                    source.pause(frames);
+                }
+            }
         }
-        let failure = source.failure();
         let format = container::probe(source).map_err(|error| match failure.take() {
             Some(error) => AudioError::Read(error),
             None => error,
         })?;
         let track = container::select(&*format)?;
         let (id, duration) = (track.id, container::duration(track, format.media_info()));
+        // Another part of the header does not know the length either.
+        let duration = duration.filter(|_| !open);
         let codec = container::codec(track)?;
         let mut decoder = Self {
             format,
             codec,
             track: id,
             failure,
+            stream,
             sample_rate: 0,
             channels: 0,
             duration,
@@ -218,10 +262,15 @@ impl Decoder {
 
     /// Reads and decodes one packet. What went wrong without ending anything goes to `cause`.
     fn step(&mut self, cause: &mut Option<Symphonia>) -> Result<Step, AudioError> {
-        let packet = match guard(|| self.format.next_packet()) {
+        let mut packet = match guard(|| self.format.next_packet()) {
             Ok(Some(packet)) => packet,
             Ok(None) => return self.end(),
             Err(Symphonia::ResetRequired) => return self.restart(),
+            Err(Symphonia::IoError(error))
+                if self.stream.is_some() && error.kind() == io::ErrorKind::UnexpectedEof =>
+            {
+                return self.pause();
+            }
             Err(error) => {
                 self.check_reader()?;
                 self.warn_truncated(&error.to_string());
@@ -230,6 +279,12 @@ impl Decoder {
             }
         };
         if packet.track_id != self.track {
+            return Ok(Step::Nothing);
+        }
+        if let Some(stream) = &mut self.stream
+            && stream.trim(&mut packet)
+            && packet.data.is_empty()
+        {
             return Ok(Step::Nothing);
         }
         match self.decode(&packet) {
@@ -301,11 +356,28 @@ impl Decoder {
         Ok(Step::Nothing)
     }
 
+    /// A stream has nothing more to give, for now or for good.
+    fn pause(&mut self) -> Result<Step, AudioError> {
+        self.check_reader()?;
+        if let Some(stream) = &self.stream {
+            if !stream.ended.get() {
+                return Ok(Step::Nothing);
+            }
+            if stream.promised {
+                self.warn_truncated("header promises more samples than the stream has");
+            }
+        }
+        self.end()
+    }
+
     /// The container ended in good order; did it have all that it promised?
     fn end(&mut self) -> Result<Step, AudioError> {
         self.check_reader()?;
         if self.skipped > 1 {
             tracing::warn!(packets = self.skipped, "packets were left out");
+        }
+        if self.stream.as_ref().is_some_and(|stream| stream.torn) {
+            self.warn_truncated("stream ends within a sample");
         }
         let decoded = seconds(self.position, self.sample_rate);
         if self.position > 0
@@ -369,6 +441,39 @@ impl std::fmt::Debug for Decoder {
             .field("channels", &self.channels)
             .field("duration", &self.duration)
             .finish_non_exhaustive()
+    }
+}
+
+/// What is known of a stream, to tell its end from the moment, where the demuxer cannot.
+struct Stream {
+    ended: Ended,
+    /// In a WAV stream.
+    frames: Option<Frames>,
+    /// A WAV or AIFF header states where the samples end.
+    promised: bool,
+    /// The stream ended within a frame.
+    torn: bool,
+}
+
+impl Stream {
+    fn new(ended: Ended) -> Self {
+        Self {
+            ended,
+            frames: None,
+            promised: false,
+            torn: false,
+        }
+    }
+
+    /// Takes off a part of a frame, which only the end of the stream leaves; says whether it did.
+    fn trim(&mut self, packet: &mut Packet) -> bool {
+        let block = self.frames.map_or(1, |frames| frames.block.get() as usize);
+        let extra = packet.data.len() % block;
+        if extra > 0 {
+            self.torn = true;
+            packet.data = packet.data[..packet.data.len() - extra].into();
+        }
+        extra > 0
     }
 }
 

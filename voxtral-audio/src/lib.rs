@@ -2,15 +2,19 @@
 //!
 //! | step | item | result |
 //! |---|---|---|
-//! | decode | [`Decoder`] | mono samples at the file's rate, a packet at a time |
+//! | decode | [`Decoder`] | mono samples at the file's rate, a packet at a time; of a pipe, as they are written |
 //! | resample | [`Resampler`] | mono samples at another rate, any chunking |
 //! | both, for a whole clip | [`Audio`] | samples in memory |
 //! | features | [`LogMel`] | `[mel bins, frames]`, of a clip or one 30 s window at a time |
+//! | features of a stream | [`LogMelStream`] | `[new frames, mel bins]` for every piece, the same as of the whole clip |
 //!
 //! WAV (integers of 8 to 32 bits, floats, A-law, µ-law, ADPCM), AIFF, CAF, FLAC, MP1 to MP3,
 //! Ogg (Vorbis, Opus, FLAC), MP4/M4A (AAC-LC, ALAC), ADTS, MKV and WebM are recognised by their
 //! content, never by their name. Opus of more than two channels is not decoded, and of HE-AAC at
 //! most the lower half of the spectrum.
+//!
+//! Live audio is [`Decoder::from_stream`], [`Resampler::push`] and [`LogMelStream::push`] in a
+//! row: memory does not grow with the stream, and the features are those of the whole clip.
 //!
 //! ```
 //! use voxtral_audio::{Audio, LogMel, LogMelMax, MelConfig};
@@ -46,6 +50,7 @@ mod header;
 mod mel;
 mod resample;
 mod source;
+mod stream;
 
 pub use audio::Audio;
 pub use decode::Decoder;
@@ -53,3 +58,4 @@ pub use error::{AudioError, Cause};
 pub use filter_bank::mel_filter_bank;
 pub use mel::{Features, LogMel, LogMelMax, MelConfig};
 pub use resample::Resampler;
+pub use stream::LogMelStream;

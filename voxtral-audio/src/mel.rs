@@ -1,4 +1,5 @@
-//! Log-mel features, for a whole clip or one window of it at a time.
+//! Log-mel features, for a whole clip or one window of it at a time; [`LogMelStream`] is for a
+//! stream.
 //!
 //! For samples x of a clip (N of them, after padding with zeros at the end), a window of W
 //! samples, a hop of H and the filter bank of [`mel_filter_bank`]:
@@ -30,6 +31,7 @@ use realfft::{RealFftPlanner, RealToComplex};
 
 use crate::error::AudioError;
 use crate::filter_bank::mel_filter_bank;
+use crate::stream::LogMelStream;
 
 /// What counts as silence, as power after the filter bank.
 const MIN_POWER: f64 = 1e-10;
@@ -38,7 +40,7 @@ const MIN_POWER: f64 = 1e-10;
 const DYNAMIC_RANGE: f32 = 8.0;
 
 /// Frames that one thread computes at a time.
-const FRAMES_PER_TASK: usize = 64;
+pub(crate) const FRAMES_PER_TASK: usize = 64;
 
 /// The dimensions of a log-mel front-end, as a checkpoint states them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,6 +179,12 @@ impl LogMel {
         Ok(self.normalise(&logs, max))
     }
 
+    /// Begins the features of samples that come in pieces and may never end: those of
+    /// [`features`](Self::features) with [`LogMelMax::Fixed`]`(max)`.
+    pub fn stream(&self, max: f32) -> LogMelStream<'_> {
+        LogMelStream::new(self, max)
+    }
+
     /// The maximum M of log10 power over all features of the clip, padded with zeros at the end to
     /// `padded_len` samples.
     ///
@@ -193,7 +201,8 @@ impl LogMel {
                 |scratch, task| {
                     let first = task * FRAMES_PER_TASK;
                     (first..frames.min(first + FRAMES_PER_TASK)).fold(0.0, |max, index| {
-                        let energies = self.frame(samples, padded_len, index, scratch);
+                        let centre = index * self.config.hop_length;
+                        let energies = self.frame(samples, padded_len, centre, scratch);
                         energies.iter().copied().fold(max, f64::max)
                     })
                 },
@@ -245,9 +254,6 @@ impl LogMel {
     }
 
     /// The power in each mel band, `[num_mel_bins]`, of the samples in `scratch.frame`.
-    ///
-    /// This is all that a stream of samples needs to do for each frame, besides [`log10`] and
-    /// [`normalise`].
     fn spectrum<'a>(&self, scratch: &'a mut Scratch) -> &'a [f64] {
         for (sample, weight) in scratch.frame.iter_mut().zip(&self.window) {
             *sample *= weight;
@@ -265,16 +271,16 @@ impl LogMel {
         &scratch.energies
     }
 
-    /// The power in each mel band, `[num_mel_bins]`, of frame `index` of the padded clip.
+    /// The power in each mel band, `[num_mel_bins]`, of the frame around sample `centre` of the
+    /// padded clip.
     fn frame<'a>(
         &self,
         samples: &[f32],
         padded_len: usize,
-        index: usize,
+        centre: usize,
         scratch: &'a mut Scratch,
     ) -> &'a [f64] {
         let half = self.config.window_size / 2;
-        let centre = index * self.config.hop_length;
         let last = padded_len - 1;
         // The end of the frame that lies beyond the clip is the mirror image of this much of it.
         let mirrored = (centre + half).saturating_sub(padded_len);
@@ -304,28 +310,52 @@ impl LogMel {
         start: usize,
         frames: usize,
     ) -> (Vec<f32>, f32) {
-        let bins = self.config.num_mel_bins;
-        let mut logs = vec![0.0; frames * bins];
-        let power = logs
-            .par_chunks_mut(bins * FRAMES_PER_TASK)
+        let mut logs = vec![0.0; frames * self.config.num_mel_bins];
+        let centre = start * self.config.hop_length;
+        let power = self.fill(samples, padded_len, centre, &mut logs);
+        (logs, log10(power))
+    }
+
+    /// Fills `logs`, `[frames, num_mel_bins]`, with the log powers S of the frames from the one
+    /// around sample `centre` on; gives the largest power.
+    pub(crate) fn fill(
+        &self,
+        samples: &[f32],
+        padded_len: usize,
+        centre: usize,
+        logs: &mut [f32],
+    ) -> f64 {
+        logs.par_chunks_mut(self.config.num_mel_bins * FRAMES_PER_TASK)
             .enumerate()
             .map_init(
                 || self.scratch(),
                 |scratch, (task, rows)| {
-                    let mut max: f64 = 0.0;
-                    for (row, logs) in rows.chunks_mut(bins).enumerate() {
-                        let index = start + task * FRAMES_PER_TASK + row;
-                        let energies = self.frame(samples, padded_len, index, scratch);
-                        for (log, &energy) in logs.iter_mut().zip(energies) {
-                            *log = log10(energy);
-                            max = max.max(energy);
-                        }
-                    }
-                    max
+                    let centre = centre + task * FRAMES_PER_TASK * self.config.hop_length;
+                    self.fill_with_scratch(samples, padded_len, centre, rows, scratch)
                 },
             )
-            .reduce(|| 0.0, f64::max);
-        (logs, log10(power))
+            .reduce(|| 0.0, f64::max)
+    }
+
+    /// Like [`fill`](Self::fill), on this thread.
+    pub(crate) fn fill_with_scratch(
+        &self,
+        samples: &[f32],
+        padded_len: usize,
+        centre: usize,
+        logs: &mut [f32],
+        scratch: &mut Scratch,
+    ) -> f64 {
+        let mut max: f64 = 0.0;
+        for (row, logs) in logs.chunks_mut(self.config.num_mel_bins).enumerate() {
+            let centre = centre + row * self.config.hop_length;
+            let energies = self.frame(samples, padded_len, centre, scratch);
+            for (log, &energy) in logs.iter_mut().zip(energies) {
+                *log = log10(energy);
+                max = max.max(energy);
+            }
+        }
+        max
     }
 
     /// From log powers `[frames, num_mel_bins]` to features, mel-major.
@@ -393,6 +423,6 @@ fn log10(power: f64) -> f32 {
 }
 
 /// The feature for a log power S, given the maximum M.
-fn normalise(log: f32, max: f32) -> f32 {
+pub(crate) fn normalise(log: f32, max: f32) -> f32 {
     (log.max(max - DYNAMIC_RANGE) + 4.0) / 4.0
 }

@@ -10,7 +10,9 @@ mod clip;
 mod damage;
 mod formats;
 mod mel;
+mod pipe;
 mod resample;
+mod stream;
 
 use std::path::PathBuf;
 
