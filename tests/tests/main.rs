@@ -13,5 +13,7 @@ mod demo;
 mod goldens;
 mod parity;
 mod pipeline;
+mod random;
 mod realtime;
 mod reference;
+mod stream;

@@ -15,6 +15,7 @@ use voxtral_nn::{Backend, KvCache, Loader, NnError, Precision};
 use crate::{
     goldens::{Golden, LOGPROB, STAGE, assert_close, data},
     parity::{Model, kept_rows, values},
+    random::Random,
     reference::{Reference, Rows},
 };
 
@@ -27,8 +28,8 @@ const MODELS: [(&str, &str); 4] = [
 ];
 
 /// What the fixtures' prompts are made of, and what ends nothing.
-const PAD: u32 = 32;
-const END: u32 = 2;
+pub(crate) const PAD: u32 = 32;
+pub(crate) const END: u32 = 2;
 
 crate::on_every_backend!(
     stages_match_transformers,
@@ -160,10 +161,11 @@ fn streamed_stages_match_transformers<B: Backend>() {
 }
 
 /// Greedy ids in a ring; an end token is fed back as a pad. Also their log-probabilities.
-fn decode<B: Backend>(
+pub(crate) fn decode<B: Backend>(
     decoder: &Decoder<B>,
     audio: &Tensor<B, 3>,
     prompt: usize,
+    end: u32,
 ) -> (Vec<u32>, Vec<f32>) {
     let mut ring = decoder.new_ring().unwrap();
     let mut sampler = voxtral_pipeline::Sampler::new(0.0, 0);
@@ -178,7 +180,7 @@ fn decode<B: Backend>(
             let choice = sampler.choose(&decoder.logits(hidden).unwrap()).unwrap();
             chosen.0.push(choice.id);
             chosen.1.push(choice.logprob);
-            next = if choice.id == END { PAD } else { choice.id };
+            next = if choice.id == end { PAD } else { choice.id };
         }
     }
     chosen
@@ -197,7 +199,7 @@ fn greedy_tokens_match_transformers<B: Backend>() {
         let delays = golden.integers("delays").into_iter();
         for (delay, prompt) in delays.zip(golden.integers("prompt_lengths")) {
             let decoder = model.decoder.with_delay(delay as usize);
-            let (found, logprobs) = decode(&decoder, &audio, prompt as usize);
+            let (found, logprobs) = decode(&decoder, &audio, prompt as usize, END);
             let expected = ids(&golden, &format!("delay_{delay}.greedy_ids"));
             assert_eq!(found, expected, "{folder}, delay {delay}");
             let expected = golden.floats(&format!("delay_{delay}.greedy_logprobs"));
@@ -208,15 +210,6 @@ fn greedy_tokens_match_transformers<B: Backend>() {
             }
         }
     }
-}
-
-/// Numbers without a pattern, in [-1, 1].
-fn noise(count: usize) -> Vec<f32> {
-    (0..count as u64)
-        .map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31))
-        .map(|x| x.wrapping_mul(0xBF58_476D_1CE4_E5B9))
-        .map(|x| (x >> 40) as f32 / (1 << 23) as f32 - 1.0)
-        .collect()
 }
 
 /// Rings that turn their keys back as often as they can, against absolute positions in `f64`,
@@ -246,7 +239,8 @@ fn endless_streams_match_absolute_positions<B: Backend>() {
     );
 
     let bins = config.features.num_mel_bins;
-    let mel = noise(tokens * 8 * bins);
+    let mut random = Random::new(1);
+    let mel: Vec<f32> = (0..tokens * 8 * bins).map(|_| random.unit()).collect();
     let mut stream = EncoderStream::new(&encoder, NonZeroUsize::new(4).unwrap(), 1).unwrap();
     let pieces: Vec<_> = mel
         .chunks(8 * bins)
@@ -261,7 +255,7 @@ fn endless_streams_match_absolute_positions<B: Backend>() {
     let encoded = Tensor::cat(pieces, 1);
     let audio = projector.forward(encoded.clone()).unwrap();
     let prompt = 5 + delay;
-    let (found, _) = decode(&decoder, &audio, prompt);
+    let (found, _) = decode(&decoder, &audio, prompt, END);
 
     let reference = Reference::new(&checkpoint);
     let rows: Rows = mel

@@ -1,7 +1,7 @@
-//! The embedded demo model: a tiny trained checkpoint of the 2507 architecture.
+//! The embedded demo models: tiny trained checkpoints of both architectures.
 //!
-//! It understands spoken digits, one to eight in a row, in English, French, German and Spanish.
-//! `demo/README.md` says how it was made.
+//! They understand spoken digits in English, French, German and Spanish. `demo/README.md` and
+//! `demo-realtime/README.md` say how they were made.
 
 use bytes::Bytes;
 use voxtral_checkpoint::Checkpoint;
@@ -9,25 +9,59 @@ use voxtral_tokenizer::Tokenizer;
 
 use crate::PipelineError;
 
-/// What people call it.
-pub(crate) const NAME: &str = "demo";
+/// A model embedded in the library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demo {
+    /// The 2507 architecture, in the Hugging Face form: whole clips.
+    Clips,
+    /// The Realtime architecture, in the native form: streams.
+    Realtime,
+}
 
 macro_rules! file {
     ($name:literal) => {
-        include_bytes!(concat!("../demo/", $name))
+        include_bytes!(concat!("../", $name))
     };
 }
 
-/// The embedded checkpoint and its tokenizer.
-///
-/// # Errors
-/// None, unless the embedded files were exchanged for faulty ones.
-pub fn demo() -> Result<(Checkpoint, Tokenizer), PipelineError> {
-    let checkpoint = Checkpoint::from_bytes(
-        file!("config.json"),
-        file!("preprocessor_config.json"),
-        Bytes::from_static(file!("model.safetensors")),
-    )?;
-    let tokenizer = Tokenizer::from_bytes(file!("tekken.json"))?;
-    Ok((checkpoint, tokenizer))
+impl Demo {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Clips, Self::Realtime];
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Clips => "demo",
+            Self::Realtime => "demo-realtime",
+        }
+    }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|demo| demo.name() == name)
+    }
+
+    /// Its checkpoint and tokenizer.
+    ///
+    /// # Errors
+    /// None, unless the embedded files were exchanged for faulty ones.
+    pub fn load(self) -> Result<(Checkpoint, Tokenizer), PipelineError> {
+        Ok(match self {
+            Self::Clips => (
+                Checkpoint::from_bytes(
+                    file!("demo/config.json"),
+                    file!("demo/preprocessor_config.json"),
+                    Bytes::from_static(file!("demo/model.safetensors")),
+                )?,
+                Tokenizer::from_bytes(file!("demo/tekken.json"))?,
+            ),
+            Self::Realtime => (
+                Checkpoint::from_native_bytes(
+                    file!("demo-realtime/params.json"),
+                    Bytes::from_static(file!("demo-realtime/consolidated.safetensors")),
+                )?,
+                Tokenizer::from_bytes(file!("demo-realtime/tekken.json"))?,
+            ),
+        })
+    }
 }

@@ -106,8 +106,32 @@ pub enum PipelineError {
          overflows (try f32)"
     )]
     NotFinite,
+    /// An option that a model of this kind does not have.
+    #[error("{model} does not take {option}: {reason}")]
+    OptionUnsupported {
+        /// The model.
+        model: String,
+        /// The option.
+        option: &'static str,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A stream changed its rate.
+    #[error(
+        "sample rate changed to {found} Hz within a stream of {expected} Hz: \
+         resample it, or begin a new session"
+    )]
+    SampleRateChanged {
+        /// The new rate.
+        found: u32,
+        /// The session's.
+        expected: u32,
+    },
+    /// Sound for a session that was finished.
+    #[error("session has ended: reset it before more sound is pushed")]
+    SessionEnded,
     /// A transcription was asked for its result although one of its steps had failed.
-    #[error("transcription failed before its end")]
+    #[error("transcription failed before its end: begin a new one")]
     Unfinished,
     /// The caller cancelled.
     #[error("cancelled")]

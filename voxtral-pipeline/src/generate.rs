@@ -16,14 +16,16 @@ use crate::{
 /// activations of a prompt of half an hour.
 const PREFILL_POSITIONS: usize = 2048;
 
-/// An iterator over generated tokens, the end token included; it ends behind that, or when
-/// `limit` tokens were made.
-pub(crate) struct Generator<'m, B: Backend, F> {
-    decoder: &'m Decoder<B>,
-    fusion: F,
+/// An iterator over generated tokens, the end token included.
+///
+/// It ends behind that, or when `limit` tokens were made. Where the audio comes as a stream, it
+/// also pauses, with `None`, while there is no audio for the next token, and goes on when there is.
+pub(crate) struct Generator<B: Backend, F> {
+    decoder: Decoder<B>,
+    pub(crate) fusion: F,
     cache: KvCache<B>,
     sampler: Sampler,
-    end: u32,
+    end: End,
     left: usize,
     next: Next,
     cancel: Cancel,
@@ -37,22 +39,50 @@ enum Next {
     Nothing,
 }
 
+/// The end token, and what it does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum End {
+    /// Generation ends behind this token.
+    Stop(u32),
+    /// Nothing ends: a stream goes on while there is audio. The decoder is fed `pad` instead of
+    /// `token`, which it never saw in front of more audio.
+    Ignore {
+        /// The end token.
+        token: u32,
+        /// What the decoder is fed.
+        pad: u32,
+    },
+}
+
 /// What a generation is asked for.
 pub(crate) struct Request {
     pub(crate) prompt: Vec<u32>,
-    pub(crate) end: u32,
+    pub(crate) end: End,
     pub(crate) limit: usize,
     pub(crate) sampler: Sampler,
     pub(crate) cancel: Cancel,
 }
 
-impl<'m, B: Backend, F: AudioFusion<B>> Generator<'m, B, F> {
-    pub(crate) fn new(decoder: &'m Decoder<B>, fusion: F, request: Request) -> Self {
+impl<B: Backend, F: AudioFusion<B>> Generator<B, F> {
+    /// A generation of a known length, with a cache that holds all of it.
+    pub(crate) fn new(decoder: Decoder<B>, fusion: F, request: Request) -> Self {
+        // The last token is not run.
+        let positions = request.prompt.len() + request.limit.saturating_sub(1);
+        let cache = decoder.new_cache(positions);
+        Self::with_cache(decoder, fusion, cache, request)
+    }
+
+    /// A generation with this cache, which must be empty.
+    pub(crate) fn with_cache(
+        decoder: Decoder<B>,
+        fusion: F,
+        cache: KvCache<B>,
+        request: Request,
+    ) -> Self {
         Self {
             decoder,
             fusion,
-            // The last token is not run.
-            cache: decoder.new_cache(request.prompt.len() + request.limit.saturating_sub(1)),
+            cache,
             sampler: request.sampler,
             end: request.end,
             left: request.limit,
@@ -63,64 +93,82 @@ impl<'m, B: Backend, F: AudioFusion<B>> Generator<'m, B, F> {
         }
     }
 
+    /// Begins again, in the same memory; the fusion is the caller's to clear.
+    pub(crate) fn restart(&mut self, request: Request) {
+        self.cache.clear();
+        self.sampler = request.sampler;
+        self.end = request.end;
+        self.left = request.limit;
+        self.next = Next::Prompt(request.prompt);
+        self.cancel = request.cancel;
+        self.prefill_time = Duration::ZERO;
+        self.decode_time = Duration::ZERO;
+    }
+
     /// Whether the permitted number of tokens was made.
     pub(crate) fn limit_reached(&self) -> bool {
         self.left == 0
     }
 
     fn advance(&mut self) -> Result<Option<Choice>, PipelineError> {
-        let next = std::mem::replace(&mut self.next, Next::Nothing);
         if self.left == 0 {
             return Ok(None);
         }
         let started = Instant::now();
-        let logits = match &next {
-            Next::Prompt(ids) => self.prefill(ids)?,
+        let (logits, time) = match &self.next {
+            Next::Nothing => return Ok(None),
+            Next::Prompt(ids) => {
+                let Some(prompt) = self.fusion.prompt(&self.decoder, ids)? else {
+                    return Ok(None);
+                };
+                let hidden = prefill(&self.decoder, prompt, &mut self.cache, &self.cancel)?;
+                (self.decoder.logits(hidden)?, &mut self.prefill_time)
+            }
             Next::Token(id) => {
                 self.cancel.check()?;
-                let position = self.cache.len();
-                let Some(embedding) = self.fusion.step(self.decoder, *id, position)? else {
+                let Some(embedding) = self.fusion.step(&self.decoder, *id)? else {
                     return Ok(None);
                 };
                 let hidden = self.decoder.forward(embedding, &mut self.cache)?;
-                self.decoder.logits(hidden)?
+                (self.decoder.logits(hidden)?, &mut self.decode_time)
             }
-            Next::Nothing => return Ok(None),
         };
-        match next {
-            Next::Prompt(_) => self.prefill_time += started.elapsed(),
-            _ => self.decode_time += started.elapsed(),
-        }
+        *time += started.elapsed();
         let choice = self
             .sampler
             .choose(&logits)
             .ok_or(PipelineError::NotFinite)?;
         self.left -= 1;
-        if choice.id != self.end {
-            self.next = Next::Token(choice.id);
-        }
+        self.next = match self.end {
+            End::Stop(token) if choice.id == token => Next::Nothing,
+            End::Ignore { token, pad } if choice.id == token => Next::Token(pad),
+            _ => Next::Token(choice.id),
+        };
         Ok(Some(choice))
-    }
-
-    fn prefill(&mut self, ids: &[u32]) -> Result<Vec<f32>, PipelineError> {
-        let prompt = self.fusion.prompt(self.decoder, ids)?;
-        let mut hidden: Option<Tensor<B, 3>> = None;
-        for start in (0..ids.len()).step_by(PREFILL_POSITIONS) {
-            self.cancel.check()?;
-            let end = (start + PREFILL_POSITIONS).min(ids.len());
-            let piece = prompt.clone().slice_dim(1, start..end);
-            hidden = Some(self.decoder.forward(piece, &mut self.cache)?);
-        }
-        let hidden = hidden.ok_or(PipelineError::InvalidOption {
-            option: "prompt",
-            found: "empty".into(),
-            expected: "at least one token",
-        })?;
-        Ok(self.decoder.logits(hidden)?)
     }
 }
 
-impl<B: Backend, F: AudioFusion<B>> Iterator for Generator<'_, B, F> {
+/// Runs a prompt, `[1, positions, width]`, in pieces; gives the residual stream of the last.
+fn prefill<B: Backend>(
+    decoder: &Decoder<B>,
+    prompt: Tensor<B, 3>,
+    cache: &mut KvCache<B>,
+    cancel: &Cancel,
+) -> Result<Tensor<B, 3>, PipelineError> {
+    let [_, positions, _] = prompt.dims();
+    let mut start = 0;
+    loop {
+        cancel.check()?;
+        let end = positions.min(start + PREFILL_POSITIONS.min(cache.room().max(1)));
+        let hidden = decoder.forward(prompt.clone().slice_dim(1, start..end), cache)?;
+        if end == positions {
+            return Ok(hidden);
+        }
+        start = end;
+    }
+}
+
+impl<B: Backend, F: AudioFusion<B>> Iterator for Generator<B, F> {
     type Item = Result<Choice, PipelineError>;
 
     fn next(&mut self) -> Option<Self::Item> {

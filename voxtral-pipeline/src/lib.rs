@@ -29,23 +29,32 @@ mod cancel;
 #[cfg(feature = "demo")]
 mod demo;
 mod error;
+mod feed;
 mod fusion;
 mod generate;
 mod model;
 mod sample;
+mod segments;
+mod session;
+mod timeline;
 mod transcribe;
+mod transcript;
+mod words;
 
 pub use cancel::Cancel;
 #[cfg(feature = "demo")]
-pub use demo::demo;
+pub use demo::Demo;
 pub use error::PipelineError;
+pub use feed::{FeedReader, FeedStopper, FeedWriter, feed};
 pub use model::{Builder, Progress, Voxtral};
 pub use sample::{Choice, Sampler};
-pub use transcribe::{
-    Finish, OnWindow, Step, Timings, Token, TranscribeOptions, Transcript, Transcription,
-};
+pub use segments::{Segment, Segmenter, SubtitleFormat};
+pub use session::{Session, SessionOptions};
+pub use transcribe::{OnWindow, TranscribeOptions, Transcription};
+pub use transcript::{Finish, Step, Timings, Token, Transcript};
+pub use words::Word;
 
-pub use voxtral_audio::Audio;
+pub use voxtral_audio::{Audio, Decoder};
 pub use voxtral_nn::{Backend, Precision};
 pub use voxtral_tokenizer::Language;
 

@@ -10,7 +10,7 @@ use voxtral_checkpoint::{
     config::{Fusion, ModelConfig},
 };
 use voxtral_decoder::Decoder;
-use voxtral_encoder::{ConvStem, Encoder, Projector};
+use voxtral_encoder::{Encoder, Projector, STEM_STRIDE};
 use voxtral_nn::{Backend, Loader, Precision};
 use voxtral_tokenizer::{Tokenizer, special};
 
@@ -29,18 +29,32 @@ pub struct Voxtral<B: Backend> {
     pub(crate) config: ModelConfig,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) decoder: Decoder<B>,
-    pub(crate) ids: TokenIds,
-    encoder: Encoder<B>,
-    projector: Projector<B>,
-    mel: LogMel,
-    device: B::Device,
+    /// The token that ends an answer.
+    pub(crate) end: u32,
+    pub(crate) hearing: Hearing,
+    pub(crate) encoder: Encoder<B>,
+    pub(crate) projector: Projector<B>,
+    pub(crate) mel: LogMel,
+    pub(crate) device: B::Device,
 }
 
-/// Ids that generation needs, by the tokenizer's own names.
+/// How a model takes audio, with the ids that this needs, by the tokenizer's own names.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct TokenIds {
-    pub(crate) audio: u32,
-    pub(crate) end: u32,
+pub(crate) enum Hearing {
+    /// Whole clips, in the places of a token in the prompt (2507).
+    Clips {
+        /// The token whose places they take.
+        audio: u32,
+    },
+    /// A stream, added to every token (Realtime).
+    Stream {
+        /// Says that there is nothing to write yet.
+        pad: u32,
+        /// Says that a word was heard to its end.
+        word: u32,
+        /// The maximum of the features' range.
+        log_mel_max: f32,
+    },
 }
 
 /// How far loading is.
@@ -99,12 +113,28 @@ impl<B: Backend> Voxtral<B> {
         self.config.features.sample_rate
     }
 
+    /// Whether the model takes streams ([`session`](Self::session)) or whole clips.
+    pub fn is_streaming(&self) -> bool {
+        matches!(self.hearing, Hearing::Stream { .. })
+    }
+
     /// Reads an audio file at the model's sample rate.
     ///
     /// # Errors
     /// The file cannot be read or decoded, or is longer than the model takes.
     pub fn read_audio(&self, path: impl AsRef<Path>) -> Result<Audio, PipelineError> {
-        let decoder = voxtral_audio::Decoder::open(path)?;
+        self.collect(voxtral_audio::Decoder::open(path)?)
+    }
+
+    /// The whole of what a decoder gives, at the model's sample rate.
+    pub(crate) fn collect(&self, decoder: voxtral_audio::Decoder) -> Result<Audio, PipelineError> {
+        if self.is_streaming() {
+            return Ok(Audio::from_decoder(
+                decoder,
+                self.sample_rate(),
+                Duration::MAX,
+            )?);
+        }
         // A little more than is taken, so that what is decoded of a longer file is refused below.
         let limit = LONGEST_AUDIO + Duration::from_secs(1);
         let stated = decoder.duration().unwrap_or(limit);
@@ -119,7 +149,7 @@ impl<B: Backend> Voxtral<B> {
     fn encoder_window(&self) -> Result<usize, PipelineError> {
         self.encoder
             .window_frames()
-            .ok_or_else(|| self.unsupported("its encoder takes a stream, not windows"))
+            .ok_or_else(|| self.unsupported("its encoder takes streams, not whole clips"))
     }
 
     /// Encoder windows that a clip fills, the last one perhaps in part.
@@ -140,7 +170,7 @@ impl<B: Backend> Voxtral<B> {
 
     /// Embeddings that a clip becomes, known before it is encoded.
     pub(crate) fn audio_tokens(&self, audio: &Audio) -> Result<usize, PipelineError> {
-        let frames = self.encoder_window()? / ConvStem::<B>::STRIDE;
+        let frames = self.encoder_window()? / STEM_STRIDE;
         Ok(self.windows(audio)? * frames / self.config.projector.downsample)
     }
 
@@ -231,17 +261,37 @@ impl<'a, B: Backend> Builder<'a, B> {
     /// The backend cannot hold the precision.
     #[cfg(feature = "demo")]
     pub fn demo(self) -> Result<Voxtral<B>, PipelineError> {
-        let (checkpoint, tokenizer) = crate::demo::demo()?;
-        self.load(crate::demo::NAME, &checkpoint, tokenizer)
+        self.embedded(crate::Demo::Clips)
     }
 
-    /// Loads a model by alias (`mini`, `small`), by name on the Hugging Face Hub
-    /// (`org/name[@revision]`), or from a folder. Fetches what is not in the cache.
+    /// Loads the Realtime model embedded in the library: spoken digits in four languages, in
+    /// streams.
+    ///
+    /// # Errors
+    /// The backend cannot hold the precision.
+    #[cfg(feature = "demo")]
+    pub fn demo_realtime(self) -> Result<Voxtral<B>, PipelineError> {
+        self.embedded(crate::Demo::Realtime)
+    }
+
+    #[cfg(feature = "demo")]
+    fn embedded(self, demo: crate::Demo) -> Result<Voxtral<B>, PipelineError> {
+        let (checkpoint, tokenizer) = demo.load()?;
+        self.load(demo.name(), &checkpoint, tokenizer)
+    }
+
+    /// Loads a model by alias (`mini`, `small`, `realtime`), by name on the Hugging Face Hub
+    /// (`org/name[@revision]`), or from a folder. Fetches what is not in the cache. With the
+    /// feature `demo`, the names `demo` and `demo-realtime` are those of the embedded models.
     ///
     /// # Errors
     /// The name is unknown, the model cannot be fetched, or its files are at fault.
     #[cfg(feature = "hub")]
     pub fn open(self, model: &str) -> Result<Voxtral<B>, PipelineError> {
+        #[cfg(feature = "demo")]
+        if let Some(demo) = crate::Demo::named(model) {
+            return self.embedded(demo);
+        }
         let source = model.parse::<voxtral_hub::ModelSource>()?;
         let folder = voxtral_hub::Hub::from_env()?.resolve(&source, &mut |download| {
             self.report(Progress::Download(download));
@@ -271,14 +321,15 @@ impl<'a, B: Backend> Builder<'a, B> {
         tokenizer: Tokenizer,
     ) -> Result<Voxtral<B>, PipelineError> {
         let config = checkpoint.config().clone();
-        if !matches!(config.fusion, Fusion::Splice { .. }) {
-            return Err(PipelineError::Unsupported {
-                model: name.to_owned(),
-                reason: "it is a streaming model, and those are not supported yet",
-            });
-        }
         checkpoint.check_complete()?;
-        let ids = token_ids(&tokenizer, &config)?;
+        check_together(&tokenizer, &config)?;
+        let end = tokenizer.special(special::EOS)?;
+        let hearing = match config.fusion {
+            Fusion::Splice { audio_token_id } => clips(&tokenizer, audio_token_id)?,
+            Fusion::Sum {
+                default_delay_tokens,
+            } => stream(name, &tokenizer, &config, default_delay_tokens)?,
+        };
         let mel = LogMel::new(MelConfig {
             sample_rate: config.features.sample_rate,
             window_size: config.features.window_size,
@@ -304,7 +355,8 @@ impl<'a, B: Backend> Builder<'a, B> {
             device: self.device.clone(),
             config,
             tokenizer,
-            ids,
+            end,
+            hearing,
             mel,
         })
     }
@@ -341,19 +393,53 @@ fn open_folder(folder: &Path) -> Result<(Checkpoint, Tokenizer), PipelineError> 
     Ok((checkpoint, Tokenizer::from_file(path)?))
 }
 
-/// The ids that generation needs, after a check that tokenizer and checkpoint belong together.
-fn token_ids(tokenizer: &Tokenizer, config: &ModelConfig) -> Result<TokenIds, PipelineError> {
-    let ids = TokenIds {
-        audio: tokenizer.special(special::AUDIO)?,
-        end: tokenizer.special(special::EOS)?,
-    };
-    if let Fusion::Splice {
-        audio_token_id: Some(id),
-    } = config.fusion
-        && id != ids.audio
-    {
-        return Err(contradiction("id of [AUDIO]", ids.audio, id));
+/// What the placeholder of a model that takes clips is.
+fn clips(tokenizer: &Tokenizer, stated: Option<u32>) -> Result<Hearing, PipelineError> {
+    let audio = tokenizer.special(special::AUDIO)?;
+    match stated {
+        Some(id) if id != audio => Err(contradiction("id of [AUDIO]", audio, id)),
+        _ => Ok(Hearing::Clips { audio }),
     }
+}
+
+/// What a model that takes streams needs, after a check that a token of its tokenizer is as long
+/// as one of its encoder.
+fn stream(
+    name: &str,
+    tokenizer: &Tokenizer,
+    config: &ModelConfig,
+    default_delay: Option<usize>,
+) -> Result<Hearing, PipelineError> {
+    let unsupported = |reason| PipelineError::Unsupported {
+        model: name.to_owned(),
+        reason,
+    };
+    let section = tokenizer
+        .audio()
+        .ok_or_else(|| unsupported("its tokenizer says nothing of the stream's layout"))?;
+    let layout = section.stream(None)?;
+    let frames = STEM_STRIDE * config.projector.downsample.get();
+    if layout.frames_per_token != frames {
+        let subject = "number of mel frames of a token";
+        return Err(contradiction(subject, layout.frames_per_token, frames));
+    }
+    if let Some(delay) = default_delay
+        && delay != layout.delay_tokens
+    {
+        return Err(contradiction("delay in tokens", layout.delay_tokens, delay));
+    }
+    Ok(Hearing::Stream {
+        pad: tokenizer.special(special::STREAMING_PAD)?,
+        word: tokenizer.special(special::STREAMING_WORD)?,
+        log_mel_max: config
+            .features
+            .log_mel_max
+            .ok_or_else(|| unsupported("its features depend on the whole clip"))?,
+    })
+}
+
+/// Checks that tokenizer and checkpoint belong together.
+fn check_together(tokenizer: &Tokenizer, config: &ModelConfig) -> Result<(), PipelineError> {
     if let Some(audio) = tokenizer.audio() {
         let features = &config.features;
         let figures = [
@@ -391,7 +477,7 @@ fn token_ids(tokenizer: &Tokenizer, config: &ModelConfig) -> Result<TokenIds, Pi
             config.decoder.vocab_size,
         ));
     }
-    Ok(ids)
+    Ok(())
 }
 
 fn contradiction(

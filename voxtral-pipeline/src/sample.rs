@@ -3,6 +3,8 @@
 use rand::Rng;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
+use crate::PipelineError;
+
 /// A chosen token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Choice {
@@ -27,6 +29,18 @@ impl Sampler {
             temperature: f64::from(temperature),
             rng: ChaCha8Rng::seed_from_u64(seed),
         }
+    }
+
+    /// A sampler for a temperature that a user gave.
+    pub(crate) fn checked(temperature: f32, seed: u64) -> Result<Self, PipelineError> {
+        if !temperature.is_finite() || temperature < 0.0 {
+            return Err(PipelineError::InvalidOption {
+                option: "temperature",
+                found: temperature.to_string(),
+                expected: "a finite number of at least 0",
+            });
+        }
+        Ok(Self::new(temperature, seed))
     }
 
     /// Chooses from logits, one per vocabulary entry; nothing if they are not finite, as those of

@@ -1,41 +1,50 @@
-//! Transcription: the request, its steps and its result.
+//! Transcription: the request and its steps.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde::Serialize;
-use voxtral_audio::Audio;
+use voxtral_audio::{Audio, AudioError, Decoder};
 use voxtral_nn::Backend;
-use voxtral_tokenizer::{Language, TextDecoder, prompt};
+use voxtral_tokenizer::{Language, prompt};
 
 use crate::{
-    Cancel, PipelineError, Voxtral,
+    Cancel, Finish, PipelineError, Session, SessionOptions, Step, Timings, Transcript, Voxtral,
     fusion::Splice,
-    generate::{Generator, Request},
+    generate::{End, Generator, Request},
+    model::Hearing,
     sample::Sampler,
+    transcript::Scribe,
 };
 
 /// What a transcription is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct TranscribeOptions {
-    /// The spoken language; the model detects it where none is given.
+    /// The spoken language; the model detects it where none is given. A Realtime model takes no
+    /// notice of it.
     pub language: Option<Language>,
     /// 0 takes the most probable token; above it, tokens are drawn.
     pub temperature: f32,
     /// Seeds the draws.
     pub seed: u64,
     /// At most this many tokens; by default as many as the audio has embeddings (12.5 a second,
-    /// more than anyone speaks), or as the context has room for.
+    /// more than anyone speaks), or as the context has room for. A Realtime model makes one for
+    /// each embedding and takes no such limit.
     pub max_new_tokens: Option<usize>,
+    /// How far the text follows the sound, of a Realtime model alone; see
+    /// [`SessionOptions::delay`].
+    pub delay: Option<Duration>,
     /// Stops the work from another thread.
     pub cancel: Cancel,
-    /// Told how far encoding is, which comes before the first step.
+    /// Told how far the audio is: encoded, which comes before the first step of a model that takes
+    /// clips, or transcribed by one that takes streams.
     pub on_window: OnWindow,
 }
 
-/// A function of the number of audio windows that are encoded and of all there are.
+/// A function of the audio that is done and of all there is, in windows of a model that takes
+/// clips, in seconds of one that takes streams. Where the end is not known, it is not called.
 #[derive(Clone, Default)]
 pub struct OnWindow(Option<Arc<dyn Fn(usize, usize) + Send + Sync>>);
 
@@ -59,105 +68,45 @@ impl fmt::Debug for OnWindow {
     }
 }
 
-/// One generated token.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Token {
-    /// Its id.
-    pub id: u32,
-    /// Its own text; of a special token its name, of an incomplete character replacement signs.
-    pub text: String,
-    /// `ln p` under the model's distribution.
-    pub logprob: f32,
-}
-
-/// One step of a transcription.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Step {
-    /// The token that was generated.
-    pub token: Token,
-    /// What the transcript grew by: often a word piece, nothing for a special token or within a
-    /// character. All steps together give the transcript's text, but for white space at its end.
-    pub text: String,
-}
-
-/// Why a transcription ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Finish {
-    /// The model said so.
-    Stop,
-    /// The permitted number of tokens was reached: the text may be cut off.
-    Length,
-}
-
-/// Wall-clock time of each stage.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Timings {
-    /// Log-mel features.
-    #[serde(serialize_with = "seconds")]
-    pub features: Duration,
-    /// Encoder and projector.
-    #[serde(serialize_with = "seconds")]
-    pub encoder: Duration,
-    /// The decoder over the prompt, up to the first token.
-    #[serde(serialize_with = "seconds")]
-    pub prefill: Duration,
-    /// The decoder over the tokens that followed.
-    #[serde(serialize_with = "seconds")]
-    pub decode: Duration,
-}
-
-/// What was said.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Transcript {
-    /// The words.
-    pub text: String,
-    /// The language that was asked for.
-    pub language: Option<String>,
-    /// Length of the audio in seconds.
-    #[serde(serialize_with = "seconds")]
-    pub duration: Duration,
-    /// The model that wrote it.
-    pub model: String,
-    /// Why it ended.
-    pub finish: Finish,
-    /// Every generated token, special ones and the end token included.
-    pub tokens: Vec<Token>,
-    /// Where the time went.
-    pub timings: Timings,
-}
-
 /// A running transcription: an iterator of [`Step`]s, then [`finish`](Self::finish).
 pub struct Transcription<'m, B: Backend> {
-    model: &'m Voxtral<B>,
-    generator: Generator<'m, B, Splice<B>>,
-    decoder: TextDecoder<'m>,
-    language: Option<Language>,
-    duration: Duration,
-    timings: Timings,
-    text: String,
-    tokens: Vec<Token>,
-    ended: bool,
-    failed: bool,
+    engine: Engine<'m, B>,
+    /// What is known of the audio; of a stream, at its end.
+    truncated: bool,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Running,
+    Ended,
+    Failed,
+}
+
+/// The two ways to hear.
+enum Engine<'m, B: Backend> {
+    Clip(Clip<'m, B>),
+    Stream(Box<Stream<'m, B>>),
 }
 
 impl<B: Backend> Voxtral<B> {
-    /// Transcribes a file.
+    /// Transcribes a file. With a model that takes streams, any length in the same memory.
     ///
     /// # Errors
-    /// The file cannot be read, is longer than the model takes, or the work was cancelled.
+    /// The file cannot be read, is longer than the model takes, an option is impossible or not
+    /// for this kind of model, or the work was cancelled.
     pub fn transcribe_file(
         &self,
         path: impl AsRef<Path>,
         options: &TranscribeOptions,
     ) -> Result<Transcript, PipelineError> {
-        self.transcribe(&self.read_audio(path)?, options)
+        self.start_decoder(Decoder::open(path)?, options)?.finish()
     }
 
     /// Transcribes a clip.
     ///
     /// # Errors
-    /// It is longer than the model takes, an option is impossible, or the work was cancelled.
+    /// As for [`transcribe_file`](Self::transcribe_file).
     pub fn transcribe(
         &self,
         audio: &Audio,
@@ -166,80 +115,74 @@ impl<B: Backend> Voxtral<B> {
         self.start(audio, options)?.finish()
     }
 
-    /// Encodes a clip and gives the transcription's steps, for callers that print as it goes.
+    /// Gives a clip's transcription step by step, for callers that print as it goes.
     ///
     /// # Errors
-    /// As for [`transcribe`](Self::transcribe).
-    pub fn start(
-        &self,
-        audio: &Audio,
+    /// As for [`transcribe_file`](Self::transcribe_file).
+    pub fn start<'a>(
+        &'a self,
+        audio: &'a Audio,
         options: &TranscribeOptions,
-    ) -> Result<Transcription<'_, B>, PipelineError> {
-        if !options.temperature.is_finite() || options.temperature < 0.0 {
-            return Err(PipelineError::InvalidOption {
-                option: "temperature",
-                found: options.temperature.to_string(),
-                expected: "a finite number of at least 0",
-            });
-        }
-        let audio_tokens = self.audio_tokens(audio)?;
-        let prompt = prompt::transcription(&self.tokenizer, audio_tokens, options.language)?;
-        let limit = self.answer_limit(prompt.len(), audio_tokens, options.max_new_tokens)?;
-        let mut timings = Timings::default();
-        let splice = Splice {
-            audio: self.embed(audio, options, &mut timings)?,
-            placeholder: self.ids.audio,
+    ) -> Result<Transcription<'a, B>, PipelineError> {
+        self.check_options(options)?;
+        let engine = if self.is_streaming() {
+            Engine::Stream(Box::new(Stream::of_clip(self, audio, options)?))
+        } else {
+            Engine::Clip(Clip::start(self, audio, options)?)
         };
-        let request = Request {
-            prompt,
-            end: self.ids.end,
-            limit,
-            sampler: Sampler::new(options.temperature, options.seed),
-            cancel: options.cancel.clone(),
-        };
-        Ok(Transcription {
-            model: self,
-            generator: Generator::new(&self.decoder, splice, request),
-            decoder: TextDecoder::new(&self.tokenizer),
-            language: options.language,
-            duration: audio.duration(),
-            timings,
-            text: String::new(),
-            tokens: Vec::new(),
-            ended: false,
-            failed: false,
-        })
+        Ok(Transcription::new(engine, audio.is_truncated()))
     }
 
-    /// Tokens that may be generated: those asked for, if they fit, or else a token for every audio
-    /// embedding, as far as the context goes.
-    fn answer_limit(
+    /// Gives the transcription of what a decoder reads, step by step. With a model that takes
+    /// streams, no more is read than is transcribed.
+    ///
+    /// # Errors
+    /// As for [`transcribe_file`](Self::transcribe_file).
+    pub fn start_decoder(
         &self,
-        prompt: usize,
-        audio_tokens: usize,
-        asked: Option<usize>,
-    ) -> Result<usize, PipelineError> {
-        /// Where the checkpoint states no context, an answer is bounded all the same: the cache's
-        /// memory is reserved for it.
-        const LONGEST_ANSWER: usize = 1 << 16;
-
-        let room = match self.config.decoder.max_positions {
-            Some(context) => context.saturating_sub(prompt),
-            None => LONGEST_ANSWER,
-        };
-        let limit = asked.unwrap_or(audio_tokens.min(room));
-        if limit == 0 || limit > room {
-            return Err(PipelineError::ContextOverflow {
-                prompt,
-                answer: limit.max(1),
-                context: room.saturating_add(prompt),
-            });
+        decoder: Decoder,
+        options: &TranscribeOptions,
+    ) -> Result<Transcription<'_, B>, PipelineError> {
+        self.check_options(options)?;
+        if self.is_streaming() {
+            let stream = Stream::of_decoder(self, decoder, options)?;
+            return Ok(Transcription::new(Engine::Stream(Box::new(stream)), false));
         }
-        Ok(limit)
+        let audio = self.collect(decoder)?;
+        let clip = Clip::start(self, &audio, options)?;
+        Ok(Transcription::new(Engine::Clip(clip), audio.is_truncated()))
+    }
+
+    /// Refuses options of the other kind of model.
+    fn check_options(&self, options: &TranscribeOptions) -> Result<(), PipelineError> {
+        let (option, reason) = match self.is_streaming() {
+            true if options.max_new_tokens.is_some() => (
+                "the number of new tokens",
+                "a Realtime model makes one token for every 80 ms of sound",
+            ),
+            false if options.delay.is_some() => (
+                "a delay",
+                "only a Realtime model writes while it hears: leave it out or choose `realtime`",
+            ),
+            _ => return Ok(()),
+        };
+        Err(PipelineError::OptionUnsupported {
+            model: self.name.clone(),
+            option,
+            reason,
+        })
     }
 }
 
-impl<B: Backend> Transcription<'_, B> {
+impl<'m, B: Backend> Transcription<'m, B> {
+    fn new(engine: Engine<'m, B>, truncated: bool) -> Self {
+        Self {
+            engine,
+            truncated,
+            state: State::Running,
+        }
+    }
+
     /// Runs the remaining steps and gives the result.
     ///
     /// # Errors
@@ -248,35 +191,18 @@ impl<B: Backend> Transcription<'_, B> {
         for step in self.by_ref() {
             step?;
         }
-        if self.failed {
+        if self.state == State::Failed {
             return Err(PipelineError::Unfinished);
         }
-        let finish = match self.tokens.last() {
-            Some(token) if token.id == self.model.ids.end => Finish::Stop,
-            _ => Finish::Length,
+        let mut transcript = match self.engine {
+            Engine::Clip(clip) => clip.finish(),
+            Engine::Stream(mut stream) => {
+                self.truncated |= stream.source.truncated();
+                stream.session.finish()?
+            }
         };
-        self.timings.prefill = self.generator.prefill_time;
-        self.timings.decode = self.generator.decode_time;
-        Ok(Transcript {
-            text: self.text.trim_end().to_owned(),
-            language: self.language.map(|language| language.to_string()),
-            duration: self.duration,
-            model: self.model.name.clone(),
-            finish,
-            tokens: self.tokens,
-            timings: self.timings,
-        })
-    }
-
-    /// Adds to the transcript; what it begins with is no white space.
-    fn grow(&mut self, text: String) -> String {
-        let text = if self.text.is_empty() {
-            text.trim_start().to_owned()
-        } else {
-            text
-        };
-        self.text.push_str(&text);
-        text
+        transcript.truncated = self.truncated;
+        Ok(transcript)
     }
 }
 
@@ -284,55 +210,239 @@ impl<B: Backend> Iterator for Transcription<'_, B> {
     type Item = Result<Step, PipelineError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
+        if self.state != State::Running {
             return None;
         }
-        let choice = match self.generator.next() {
-            Some(Ok(choice)) => choice,
-            Some(Err(error)) => {
-                self.ended = true;
-                self.failed = true;
-                return Some(Err(error));
-            }
-            None => {
-                self.ended = true;
-                return None;
-            }
+        let step = match &mut self.engine {
+            Engine::Clip(clip) => clip.step().transpose(),
+            Engine::Stream(stream) => stream.step().transpose(),
         };
-        let token = Token {
-            id: choice.id,
-            text: self.model.tokenizer.token_text(choice.id),
-            logprob: choice.logprob,
-        };
-        self.tokens.push(token.clone());
-        let last = choice.id == self.model.ids.end || self.generator.limit_reached();
-        let mut text = self.decoder.push(choice.id);
-        if last {
-            text.push_str(&self.decoder.finish());
+        match &step {
+            Some(Ok(_)) => {}
+            Some(Err(_)) => self.state = State::Failed,
+            None => self.state = State::Ended,
         }
-        let text = self.grow(text);
-        Some(Ok(Step { token, text }))
+        step
     }
 }
 
-impl Timings {
-    pub(crate) fn features<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        measure(&mut self.features, work)
+/// A clip in a prompt.
+struct Clip<'m, B: Backend> {
+    model: &'m Voxtral<B>,
+    generator: Generator<B, Splice<B>>,
+    scribe: Scribe<'m>,
+    language: Option<Language>,
+    duration: Duration,
+    timings: Timings,
+}
+
+impl<'m, B: Backend> Clip<'m, B> {
+    fn start(
+        model: &'m Voxtral<B>,
+        audio: &Audio,
+        options: &TranscribeOptions,
+    ) -> Result<Self, PipelineError> {
+        let Hearing::Clips { audio: placeholder } = model.hearing else {
+            return Err(model.unsupported("it takes streams, not clips"));
+        };
+        let sampler = Sampler::checked(options.temperature, options.seed)?;
+        let audio_tokens = model.audio_tokens(audio)?;
+        let prompt = prompt::transcription(&model.tokenizer, audio_tokens, options.language)?;
+        let limit = answer_limit(model, prompt.len(), audio_tokens, options.max_new_tokens)?;
+        let mut timings = Timings::default();
+        let splice = Splice {
+            audio: model.embed(audio, options, &mut timings)?,
+            placeholder,
+        };
+        let request = Request {
+            prompt,
+            end: End::Stop(model.end),
+            limit,
+            sampler,
+            cancel: options.cancel.clone(),
+        };
+        Ok(Self {
+            model,
+            generator: Generator::new(model.decoder.clone(), splice, request),
+            scribe: Scribe::new(&model.tokenizer, true),
+            language: options.language,
+            duration: audio.duration(),
+            timings,
+        })
     }
 
-    pub(crate) fn encoder<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        measure(&mut self.encoder, work)
+    fn step(&mut self) -> Result<Option<Step>, PipelineError> {
+        let Some(choice) = self.generator.next().transpose()? else {
+            return Ok(None);
+        };
+        let last = choice.id == self.model.end || self.generator.limit_reached();
+        Ok(Some(self.scribe.write(choice, last)))
+    }
+
+    fn finish(self) -> Transcript {
+        let finish = match self.scribe.tokens.last() {
+            Some(token) if token.id == self.model.end => Finish::Stop,
+            _ => Finish::Length,
+        };
+        Transcript {
+            text: self.scribe.text.trim_end().to_owned(),
+            language: self.language.map(|language| language.to_string()),
+            duration: self.duration,
+            model: self.model.name.clone(),
+            finish,
+            truncated: false,
+            words: None,
+            segments: None,
+            tokens: self.scribe.tokens,
+            timings: Timings {
+                prefill: self.generator.prefill_time,
+                decode: self.generator.decode_time,
+                ..self.timings
+            },
+        }
     }
 }
 
-fn measure<T>(total: &mut Duration, work: impl FnOnce() -> T) -> T {
-    let started = Instant::now();
-    let result = work();
-    *total += started.elapsed();
-    result
+/// Tokens that may be generated: those asked for, if they fit, or else a token for every audio
+/// embedding, as far as the context goes.
+fn answer_limit<B: Backend>(
+    model: &Voxtral<B>,
+    prompt: usize,
+    audio_tokens: usize,
+    asked: Option<usize>,
+) -> Result<usize, PipelineError> {
+    /// Where the checkpoint states no context, an answer is bounded all the same: the cache's
+    /// memory is reserved for it.
+    const LONGEST_ANSWER: usize = 1 << 16;
+
+    let room = match model.config.decoder.max_positions {
+        Some(context) => context.saturating_sub(prompt),
+        None => LONGEST_ANSWER,
+    };
+    let limit = asked.unwrap_or(audio_tokens.min(room));
+    if limit == 0 || limit > room {
+        return Err(PipelineError::ContextOverflow {
+            prompt,
+            answer: limit.max(1),
+            context: room.saturating_add(prompt),
+        });
+    }
+    Ok(limit)
 }
 
-fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    // Microseconds are as fine as these figures mean anything.
-    serializer.serialize_f64((duration.as_secs_f64() * 1e6).round() / 1e6)
+/// A session, and where its sound comes from.
+struct Stream<'m, B: Backend> {
+    session: Session<'m, B>,
+    source: Source<'m>,
+    steps: VecDeque<Step>,
+    /// Length of the audio, where it is known.
+    total: Option<Duration>,
+    on_window: OnWindow,
+    ended: bool,
+}
+
+enum Source<'a> {
+    Clip(std::slice::Chunks<'a, f32>),
+    Decoder(Box<Decoder>),
+}
+
+impl Source<'_> {
+    fn next(&mut self) -> Option<Result<std::borrow::Cow<'_, [f32]>, AudioError>> {
+        match self {
+            Self::Clip(chunks) => chunks.next().map(|chunk| Ok(chunk.into())),
+            Self::Decoder(decoder) => decoder.next().map(|chunk| chunk.map(Into::into)),
+        }
+    }
+
+    fn truncated(&self) -> bool {
+        match self {
+            Self::Clip(_) => false,
+            Self::Decoder(decoder) => decoder.truncated(),
+        }
+    }
+}
+
+impl<'m, B: Backend> Stream<'m, B> {
+    fn of_clip(
+        model: &'m Voxtral<B>,
+        audio: &'m Audio,
+        options: &TranscribeOptions,
+    ) -> Result<Self, PipelineError> {
+        /// Samples that are pushed at once.
+        const CHUNK: usize = 1 << 14;
+
+        if audio.samples().is_empty() {
+            return Err(AudioError::Empty.into());
+        }
+        let source = Source::Clip(audio.samples().chunks(CHUNK));
+        let rate = audio.sample_rate();
+        Self::new(model, source, rate, Some(audio.duration()), options)
+    }
+
+    fn of_decoder(
+        model: &'m Voxtral<B>,
+        decoder: Decoder,
+        options: &TranscribeOptions,
+    ) -> Result<Self, PipelineError> {
+        let (rate, total) = (decoder.sample_rate(), decoder.duration());
+        let source = Source::Decoder(Box::new(decoder));
+        Self::new(model, source, rate, total, options)
+    }
+
+    fn new(
+        model: &'m Voxtral<B>,
+        source: Source<'m>,
+        sample_rate: u32,
+        total: Option<Duration>,
+        options: &TranscribeOptions,
+    ) -> Result<Self, PipelineError> {
+        if let Some(language) = options.language {
+            tracing::warn!(
+                "the language `{language}` is ignored: a Realtime model finds it out by itself"
+            );
+        }
+        let session = model.session(&SessionOptions {
+            delay: options.delay,
+            sample_rate: Some(sample_rate),
+            temperature: options.temperature,
+            seed: options.seed,
+            discard: false,
+            cancel: options.cancel.clone(),
+        })?;
+        Ok(Self {
+            session,
+            source,
+            steps: VecDeque::new(),
+            total,
+            on_window: options.on_window.clone(),
+            ended: false,
+        })
+    }
+
+    fn step(&mut self) -> Result<Option<Step>, PipelineError> {
+        loop {
+            if let Some(step) = self.steps.pop_front() {
+                return Ok(Some(step));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            let steps = match self.source.next().transpose()? {
+                Some(samples) => self.session.push(&samples),
+                None => {
+                    self.ended = true;
+                    self.session.end()
+                }
+            };
+            // Those before an error are told before it.
+            self.steps.extend(self.session.take_steps());
+            self.steps.extend(steps?);
+            if let Some(total) = self.total {
+                let done = self.session.received().min(total);
+                let done = if self.ended { total } else { done };
+                self.on_window
+                    .call(done.as_secs() as usize, total.as_secs() as usize);
+            }
+        }
+    }
 }

@@ -1,0 +1,260 @@
+//! Segments: words in groups that a person reads at once, and the formats of subtitles.
+
+use std::fmt::Write as _;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::{PipelineError, Word};
+
+/// A pause between two words that parts segments.
+const PAUSE: Duration = Duration::from_millis(1000);
+
+/// The longest segment: two lines of 42 characters for up to 7 s are what subtitlers allow.
+const LONGEST: Duration = Duration::from_secs(7);
+
+/// Characters of the longest segment.
+const MAX_CHARACTERS: usize = 84;
+
+/// What ends a sentence, in the scripts that the models write.
+const SENTENCE_ENDS: [char; 9] = ['.', '?', '!', '…', '。', '？', '！', '।', '؟'];
+
+/// Words that belong together, and when they were spoken.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Segment {
+    /// When the first word starts.
+    #[serde(serialize_with = "crate::transcript::seconds")]
+    pub start: Duration,
+    /// When the last word ends.
+    #[serde(serialize_with = "crate::transcript::seconds")]
+    pub end: Duration,
+    /// The words.
+    pub text: String,
+}
+
+/// Puts words together to segments as they come: a segment ends with a sentence, before a pause of
+/// a second, and before it grows longer than 7 s or 84 characters.
+#[derive(Debug, Clone, Default)]
+pub struct Segmenter {
+    open: Option<Segment>,
+}
+
+impl Segmenter {
+    /// One without words.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next word and gives the segment that it completes.
+    pub fn push(&mut self, word: &Word) -> Option<Segment> {
+        let complete = match &self.open {
+            Some(open) if !open.takes(word) => self.open.take(),
+            _ => None,
+        };
+        match &mut self.open {
+            Some(open) => {
+                if word.spaced {
+                    open.text.push(' ');
+                }
+                open.text.push_str(&word.word);
+                open.end = word.end;
+            }
+            None => {
+                self.open = Some(Segment {
+                    start: word.start,
+                    end: word.end,
+                    text: word.word.clone(),
+                });
+            }
+        }
+        complete
+    }
+
+    /// Gives the words that are left.
+    pub fn finish(&mut self) -> Option<Segment> {
+        self.open.take()
+    }
+}
+
+impl Segment {
+    fn takes(&self, word: &Word) -> bool {
+        let characters = self.text.chars().count() + 1 + word.word.chars().count();
+        !self.text.ends_with(SENTENCE_ENDS)
+            && word.start.saturating_sub(self.end) < PAUSE
+            && word.end.saturating_sub(self.start) <= LONGEST
+            && characters <= MAX_CHARACTERS
+    }
+}
+
+/// All segments of these words.
+pub(crate) fn segments(words: &[Word]) -> Vec<Segment> {
+    let mut segmenter = Segmenter::new();
+    let mut segments: Vec<_> = words
+        .iter()
+        .filter_map(|word| segmenter.push(word))
+        .collect();
+    segments.extend(segmenter.finish());
+    segments
+}
+
+/// A format of text with times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubtitleFormat {
+    /// SubRip.
+    Srt,
+    /// WebVTT (W3C).
+    Vtt,
+    /// Columns `start`, `end` (both in milliseconds) and `text`, as Whisper's tools write them.
+    Tsv,
+}
+
+impl SubtitleFormat {
+    /// What a file begins with.
+    pub fn header(self) -> &'static str {
+        match self {
+            Self::Srt => "",
+            Self::Vtt => "WEBVTT\n\n",
+            Self::Tsv => "start\tend\ttext\n",
+        }
+    }
+
+    /// The entry of a segment, the `number`-th counted from 1.
+    pub fn entry(self, number: usize, segment: &Segment) -> String {
+        let Segment { start, end, text } = segment;
+        // A line end or a tab would end the entry.
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        match self {
+            Self::Srt => {
+                let (start, end) = (clock(*start, ','), clock(*end, ','));
+                // An arrow would be read as times.
+                let text = text.replace("-->", "→");
+                format!("{number}\n{start} --> {end}\n{text}\n\n")
+            }
+            Self::Vtt => {
+                let (start, end) = (clock(*start, '.'), clock(*end, '.'));
+                let text = text
+                    .replace('&', "&amp;")
+                    .replace('<', "&lt;")
+                    .replace('>', "&gt;");
+                format!("{start} --> {end}\n{text}\n\n")
+            }
+            Self::Tsv => format!("{}\t{}\t{text}\n", millis(*start), millis(*end)),
+        }
+    }
+
+    /// A whole file.
+    pub fn render(self, segments: &[Segment]) -> String {
+        let mut text = self.header().to_owned();
+        for (number, segment) in (1..).zip(segments) {
+            let _ = write!(text, "{}", self.entry(number, segment));
+        }
+        text
+    }
+}
+
+impl FromStr for SubtitleFormat {
+    type Err = PipelineError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "srt" => Ok(Self::Srt),
+            "vtt" => Ok(Self::Vtt),
+            "tsv" => Ok(Self::Tsv),
+            other => Err(PipelineError::InvalidOption {
+                option: "subtitle format",
+                found: format!("`{other}`"),
+                expected: "srt, vtt or tsv",
+            }),
+        }
+    }
+}
+
+/// The nearest millisecond.
+fn millis(time: Duration) -> u128 {
+    (time.as_micros() + 500) / 1000
+}
+
+/// `hh:mm:ss,mmm`.
+fn clock(time: Duration, separator: char) -> String {
+    let millis = millis(time);
+    let (seconds, millis) = (millis / 1000, millis % 1000);
+    let (minutes, seconds) = (seconds / 60, seconds % 60);
+    let (hours, minutes) = (minutes / 60, minutes % 60);
+    format!("{hours:02}:{minutes:02}:{seconds:02}{separator}{millis:03}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word(text: &str, start: u64, end: u64) -> Word {
+        Word {
+            word: text.trim().to_owned(),
+            start: Duration::from_millis(start),
+            end: Duration::from_millis(end),
+            spaced: text.starts_with(' '),
+        }
+    }
+
+    fn texts(words: &[Word]) -> Vec<String> {
+        segments(words).into_iter().map(|s| s.text).collect()
+    }
+
+    #[test]
+    fn sentences_pauses_and_lengths_part_segments() {
+        let sentence = [
+            word(" Yes.", 0, 300),
+            word(" No", 400, 700),
+            word("!", 700, 720),
+            word(" And", 800, 900),
+            word(" then", 1900, 2100),
+        ];
+        assert_eq!(texts(&sentence), ["Yes.", "No!", "And", "then"]);
+        let long: Vec<Word> = (0..20)
+            .map(|i| word(" word", i * 500, i * 500 + 400))
+            .collect();
+        assert_eq!(segments(&long)[0].text.split(' ').count(), 14, "7 s");
+        let wide: Vec<Word> = (0..20)
+            .map(|i| word(" longerword", i * 100, i * 100 + 90))
+            .collect();
+        assert!(texts(&wide).iter().all(|text| text.chars().count() <= 84));
+        assert!(texts(&[]).is_empty());
+    }
+
+    #[test]
+    fn scripts_without_spaces_are_joined_without_them() {
+        assert_eq!(texts(&[word("你", 0, 100), word("好", 100, 200)]), ["你好"]);
+    }
+
+    #[test]
+    fn formats_are_written_as_their_readers_expect() {
+        let segments = [
+            Segment {
+                start: Duration::from_micros(80_400),
+                end: Duration::from_millis(1_500),
+                text: "a < b & c".into(),
+            },
+            Segment {
+                start: Duration::from_secs(3_661),
+                end: Duration::from_millis(360_061_999),
+                text: "one\ttwo --> three\n".into(),
+            },
+        ];
+        assert_eq!(
+            SubtitleFormat::Srt.render(&segments),
+            "1\n00:00:00,080 --> 00:00:01,500\na < b & c\n\n\
+             2\n01:01:01,000 --> 100:01:01,999\none two → three\n\n"
+        );
+        assert_eq!(
+            SubtitleFormat::Vtt.render(&segments),
+            "WEBVTT\n\n00:00:00.080 --> 00:00:01.500\na &lt; b &amp; c\n\n\
+             01:01:01.000 --> 100:01:01.999\none two --&gt; three\n\n"
+        );
+        assert_eq!(
+            SubtitleFormat::Tsv.render(&segments),
+            "start\tend\ttext\n80\t1500\ta < b & c\n3661000\t360061999\tone two --> three\n"
+        );
+    }
+}

@@ -1,0 +1,172 @@
+//! Transcripts, and how they grow token by token.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use voxtral_tokenizer::{TextDecoder, Tokenizer};
+
+use crate::{Choice, Segment, SubtitleFormat, Word};
+
+/// One generated token.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Token {
+    /// Its id.
+    pub id: u32,
+    /// Its own text; of a special token its name, of an incomplete character replacement signs.
+    pub text: String,
+    /// `ln p` under the model's distribution.
+    pub logprob: f32,
+}
+
+/// One step of a transcription.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// The token that was generated.
+    pub token: Token,
+    /// What the transcript grew by: often a word piece, nothing for a special token or within a
+    /// character. All steps together give the transcript's text, but for white space at its end.
+    pub text: String,
+    /// The words that are now complete, where the model tells times.
+    pub words: Vec<Word>,
+}
+
+/// Why a transcription ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// The model said so, or the audio of a stream was used up.
+    Stop,
+    /// The permitted number of tokens was reached: the text may be cut off.
+    Length,
+}
+
+/// Wall-clock time of each stage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Timings {
+    /// Log-mel features.
+    #[serde(serialize_with = "seconds")]
+    pub features: Duration,
+    /// Encoder and projector.
+    #[serde(serialize_with = "seconds")]
+    pub encoder: Duration,
+    /// The decoder over the prompt, up to the first token.
+    #[serde(serialize_with = "seconds")]
+    pub prefill: Duration,
+    /// The decoder over the tokens that followed.
+    #[serde(serialize_with = "seconds")]
+    pub decode: Duration,
+}
+
+/// What was said.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Transcript {
+    /// The words.
+    pub text: String,
+    /// The language that was asked for.
+    pub language: Option<String>,
+    /// Length of the audio in seconds.
+    #[serde(serialize_with = "seconds")]
+    pub duration: Duration,
+    /// The model that wrote it.
+    pub model: String,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Whether the audio broke off: the transcript is of what was there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+    /// The words with their times, where the model tells them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub words: Option<Vec<Word>>,
+    /// The words in groups that a person reads at once, where the model tells times.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segments: Option<Vec<Segment>>,
+    /// Every generated token, special ones and the end token included.
+    pub tokens: Vec<Token>,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+impl Transcript {
+    /// The transcript as subtitles; nothing where the model tells no times.
+    pub fn subtitles(&self, format: SubtitleFormat) -> Option<String> {
+        let segments = self.segments.as_ref()?;
+        Some(format.render(segments))
+    }
+}
+
+impl Timings {
+    pub(crate) fn features<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        measure(&mut self.features, work)
+    }
+
+    pub(crate) fn encoder<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        measure(&mut self.encoder, work)
+    }
+}
+
+fn measure<T>(total: &mut Duration, work: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let result = work();
+    *total += started.elapsed();
+    result
+}
+
+pub(crate) fn seconds<S: serde::Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    // Microseconds are as fine as these figures mean anything.
+    serializer.serialize_f64((duration.as_secs_f64() * 1e6).round() / 1e6)
+}
+
+/// Writes a transcript down, token by token.
+pub(crate) struct Scribe<'m> {
+    tokenizer: &'m Tokenizer,
+    decoder: TextDecoder<'m>,
+    /// Whether there was a character that is no white space.
+    begun: bool,
+    /// Whether text and tokens are kept.
+    keeps: bool,
+    pub(crate) text: String,
+    pub(crate) tokens: Vec<Token>,
+}
+
+impl<'m> Scribe<'m> {
+    pub(crate) fn new(tokenizer: &'m Tokenizer, keeps: bool) -> Self {
+        Self {
+            tokenizer,
+            decoder: TextDecoder::new(tokenizer),
+            begun: false,
+            keeps,
+            text: String::new(),
+            tokens: Vec::new(),
+        }
+    }
+
+    /// Writes the next token; `last` if none follows.
+    pub(crate) fn write(&mut self, choice: Choice, last: bool) -> Step {
+        let token = Token {
+            id: choice.id,
+            text: self.tokenizer.token_text(choice.id),
+            logprob: choice.logprob,
+        };
+        let mut text = self.decoder.push(choice.id);
+        if last {
+            text.push_str(&self.decoder.finish());
+        }
+        if !self.begun {
+            // What a transcript begins with is no white space.
+            text = text.trim_start().to_owned();
+            self.begun = !text.is_empty();
+        }
+        if self.keeps {
+            self.tokens.push(token.clone());
+            self.text.push_str(&text);
+        }
+        Step {
+            token,
+            text,
+            words: Vec::new(),
+        }
+    }
+}

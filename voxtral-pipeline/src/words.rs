@@ -1,0 +1,507 @@
+//! Words with times, from the tokens of a streaming model.
+//!
+//! A streaming model writes one token for every 80 ms that it hears. `[STREAMING_WORD]` says that
+//! it has heard a word to its end; the word's pieces follow, then pads until the next one. The
+//! mark is therefore a clock: for the k-th token behind the prompt, with the delay taken off, the
+//! model has heard `(k + 1) · 80 ms` of the user's audio (the silence on the left is part of the
+//! prompt), and that is when the word ended. Two words that end while the first is still being
+//! written share one mark: such a *group* ends where the first piece of its last word was written,
+//! and is divided by the number of tokens of each word.
+//!
+//! Where a word starts is not said. It starts where the word before ended, unless there is a pause
+//! in between: then at the sound's onset, found in the loudness of the log-mel frames that the
+//! encoder took anyway. Silence between the sound and the mark is taken off likewise.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// A word and when it was spoken, from the beginning of the user's audio.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Word {
+    /// The word, with its punctuation and without white space around it.
+    pub word: String,
+    /// When it starts.
+    #[serde(serialize_with = "crate::transcript::seconds")]
+    pub start: Duration,
+    /// When it ends.
+    #[serde(serialize_with = "crate::transcript::seconds")]
+    pub end: Duration,
+    /// Whether white space stands before it.
+    #[serde(skip)]
+    pub(crate) spaced: bool,
+}
+
+/// A word on the clock of the stream, in samples.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Timed {
+    pub(crate) text: String,
+    pub(crate) spaced: bool,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+}
+
+/// Collects pieces to groups, and groups to words.
+///
+/// All times are samples of the stream behind the silence on its left.
+#[derive(Debug)]
+pub(crate) struct WordClock {
+    samples_per_token: u64,
+    /// Tokens seen behind the prompt.
+    tokens: u64,
+    /// When the last group ended.
+    last_end: u64,
+    /// When the open group's mark was written.
+    mark: u64,
+    group: Vec<Piece>,
+}
+
+/// A token's bytes.
+#[derive(Debug)]
+struct Piece {
+    bytes: Vec<u8>,
+    /// When it was written.
+    at: u64,
+}
+
+/// What a token is to the clock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Sign<'a> {
+    /// A word was heard to its end.
+    Mark,
+    /// Nothing.
+    Pad,
+    /// Part of a word.
+    Piece(&'a [u8]),
+}
+
+impl WordClock {
+    pub(crate) fn new(samples_per_token: usize) -> Self {
+        Self {
+            samples_per_token: samples_per_token as u64,
+            tokens: 0,
+            last_end: 0,
+            mark: 0,
+            group: Vec::new(),
+        }
+    }
+
+    pub(crate) fn reset(&mut self) {
+        *self = Self::new(self.samples_per_token as usize);
+    }
+
+    /// What was heard when the next token is written.
+    pub(crate) fn heard(&self) -> u64 {
+        (self.tokens + 1) * self.samples_per_token
+    }
+
+    /// Takes the next token and gives the words that it completes: a group is complete with the
+    /// first token that is not part of it.
+    pub(crate) fn token(&mut self, sign: Sign<'_>, onsets: &Onsets) -> Vec<Timed> {
+        let at = self.heard();
+        self.tokens += 1;
+        match sign {
+            Sign::Piece(bytes) => {
+                if self.group.is_empty() && self.mark < self.last_end {
+                    // Pieces without a mark of their own, behind a pad.
+                    self.mark = self.last_end.max(at - self.samples_per_token);
+                }
+                let bytes = bytes.to_vec();
+                self.group.push(Piece { bytes, at });
+                Vec::new()
+            }
+            Sign::Pad => self.close(onsets),
+            Sign::Mark => {
+                let words = self.close(onsets);
+                self.mark = at;
+                words
+            }
+        }
+    }
+
+    /// Ends the group and gives its words.
+    pub(crate) fn close(&mut self, onsets: &Onsets) -> Vec<Timed> {
+        let pieces = std::mem::take(&mut self.group);
+        let words = words_of(&pieces);
+        let Some(last) = words.last() else {
+            return Vec::new();
+        };
+        // The piece before the last word's first was still being written when that word ended.
+        let end = match words.len() {
+            1 => self.mark,
+            _ => self.mark.max(last.at - self.samples_per_token),
+        };
+        let (start, end) = onsets.sound(self.last_end, end.max(self.last_end));
+        let tokens: u64 = words.iter().map(|word| word.tokens).sum();
+        let mut before = 0;
+        let share = |tokens_before| start + (end - start) * tokens_before / tokens;
+        let timed = words
+            .into_iter()
+            .map(|word| {
+                let start = share(before);
+                before += word.tokens;
+                Timed {
+                    text: word.text,
+                    spaced: word.spaced,
+                    start,
+                    end: share(before),
+                }
+            })
+            .collect();
+        self.last_end = end;
+        // A mark serves one group.
+        self.mark = 0;
+        timed
+    }
+}
+
+/// A word of a group.
+struct Spelled {
+    text: String,
+    spaced: bool,
+    tokens: u64,
+    /// When its first piece was written.
+    at: u64,
+}
+
+/// Divides a group: a piece that begins with white space begins a word.
+fn words_of(pieces: &[Piece]) -> Vec<Spelled> {
+    let begins = |piece: &Piece| piece.bytes.first().is_some_and(u8::is_ascii_whitespace);
+    let words = pieces.chunk_by(|_, next| !begins(next));
+    words
+        .map(|word| {
+            let bytes: Vec<u8> = word.iter().flat_map(|piece| piece.bytes.clone()).collect();
+            Spelled {
+                text: String::from_utf8_lossy(&bytes).trim().to_owned(),
+                spaced: begins(&word[0]),
+                tokens: word.len() as u64,
+                at: word[0].at,
+            }
+        })
+        .filter(|word| !word.text.is_empty())
+        .collect()
+}
+
+/// The loudness of the last mel frames, which tells where a sound began.
+#[derive(Debug)]
+pub(crate) struct Onsets {
+    /// Mean of the log-mel features of a frame, the last of them up to `end`.
+    loudness: VecDeque<f32>,
+    /// Frames since the beginning of the stream.
+    frames: u64,
+    /// Samples from one frame to the next.
+    hop: u64,
+    /// Samples of silence before the user's audio, which the frames cover too.
+    left: u64,
+    /// Frames that are kept.
+    kept: usize,
+    /// In samples.
+    longest_word: u64,
+    /// In samples.
+    longest_closure: u64,
+}
+
+/// The longest word, in seconds. What is taken for the word's sound begins no earlier.
+const LONGEST_WORD: f64 = 2.0;
+
+/// A silence that may stand within a word, in seconds: the closure of a plosive is shorter.
+const LONGEST_CLOSURE: f64 = 0.15;
+
+/// Of the range between the quietest and the loudest frame, what counts as sound.
+const SOUND: f32 = 0.3;
+
+/// The least range, in features (a quarter of a decade of power each), in which a sound can be
+/// told from what is around it.
+const LEAST_RANGE: f32 = 0.1;
+
+impl Onsets {
+    /// For frames of `hop` samples, the first of which stand for `left` samples of silence. A word
+    /// is asked for up to `late` samples after it was heard.
+    pub(crate) fn new(sample_rate: u32, hop: usize, left: u64, late: usize) -> Self {
+        let samples = |seconds: f64| (seconds * f64::from(sample_rate)) as u64;
+        let longest_word = samples(LONGEST_WORD);
+        Self {
+            loudness: VecDeque::new(),
+            frames: 0,
+            hop: hop as u64,
+            left,
+            kept: (longest_word as usize + late) / hop + 1,
+            longest_word,
+            longest_closure: samples(LONGEST_CLOSURE),
+        }
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.loudness.clear();
+        self.frames = 0;
+    }
+
+    /// Takes frames, `[frames, bins]`.
+    pub(crate) fn push(&mut self, frames: &[f32], bins: usize) {
+        for frame in frames.chunks_exact(bins) {
+            if self.loudness.len() == self.kept {
+                self.loudness.pop_front();
+            }
+            self.loudness
+                .push_back(frame.iter().sum::<f32>() / bins as f32);
+            self.frames += 1;
+        }
+    }
+
+    /// The stretch of sound that ends at `end` or before, and begins at `earliest` or behind; all
+    /// of it where no sound stands out.
+    fn sound(&self, earliest: u64, end: u64) -> (u64, u64) {
+        let earliest = earliest.max(end.saturating_sub(self.longest_word));
+        let first = self.frames - self.loudness.len() as u64;
+        let frame = |sample: u64| (sample + self.left) / self.hop;
+        let around_start = frame(end.saturating_sub(self.longest_word)).max(first);
+        let around = around_start..frame(end).min(self.frames);
+        if around.is_empty() {
+            return (earliest, end);
+        }
+        let at = |index: u64| self.loudness[(index - first) as usize];
+        let loudness = around.clone().map(at);
+        let (low, high) = loudness.fold((f32::MAX, f32::MIN), |(low, high), x| {
+            (low.min(x), high.max(x))
+        });
+        if high - low < LEAST_RANGE {
+            return (earliest, end);
+        }
+        let threshold = low + SOUND * (high - low);
+        // Backwards over the sound, and over pauses as short as those within a word.
+        let mut sound: Option<(u64, u64)> = None;
+        for index in (frame(earliest).max(around.start)..around.end).rev() {
+            if at(index) >= threshold {
+                let last = sound.map_or(index, |(_, last)| last);
+                sound = Some((index, last));
+            } else if let Some((first, _)) = sound
+                && (first - index) * self.hop > self.longest_closure
+            {
+                break;
+            }
+        }
+        let sample = |frame: u64| {
+            let sample = (frame * self.hop).saturating_sub(self.left);
+            sample.clamp(earliest, end)
+        };
+        sound.map_or((earliest, end), |(first, last)| {
+            (sample(first), sample(last + 1))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::path::Path;
+
+    use voxtral_audio::{Audio, LogMel, MelConfig};
+    use voxtral_tokenizer::{SpecialPolicy, Tokenizer};
+
+    use super::*;
+
+    const TOKEN: u64 = 1280;
+    const LEFT: usize = 32 * TOKEN as usize;
+
+    /// Signs for tokens written as text: `|` is a mark, `.` a pad.
+    fn run(tokens: &[&str], onsets: &Onsets) -> Vec<Timed> {
+        let mut clock = WordClock::new(TOKEN as usize);
+        let mut words = Vec::new();
+        for token in tokens {
+            let sign = match *token {
+                "|" => Sign::Mark,
+                "." => Sign::Pad,
+                piece => Sign::Piece(piece.as_bytes()),
+            };
+            words.extend(clock.token(sign, onsets));
+        }
+        words.extend(clock.close(onsets));
+        words
+    }
+
+    /// No sound was heard: words follow each other.
+    fn deaf() -> Onsets {
+        Onsets::new(16_000, 160, LEFT as u64, 100_000)
+    }
+
+    fn brief(words: &[Timed]) -> Vec<(&str, u64, u64)> {
+        let brief = words
+            .iter()
+            .map(|word| (word.text.as_str(), word.start, word.end));
+        brief
+            .map(|(text, start, end)| (text, start / 160, end / 160))
+            .collect()
+    }
+
+    #[test]
+    fn a_mark_ends_a_word_and_comes_before_its_pieces() {
+        let tokens = [".", ".", "|", " He", "llo", ".", ".", "|", " you", ".", "."];
+        assert_eq!(
+            brief(&run(&tokens, &deaf())),
+            // In hundredths of a second: the mark is the third token, 240 ms are heard.
+            [("Hello", 0, 24), ("you", 24, 64)]
+        );
+    }
+
+    #[test]
+    fn words_that_share_a_mark_are_divided_by_their_tokens() {
+        let tokens = [".", ".", ".", "|", " one", " two", "th", ".", "|", " end"];
+        let words = run(&tokens, &deaf());
+        // The mark says 320 ms; " two" begins with the sixth token, when 400 ms were heard.
+        assert_eq!(
+            brief(&words),
+            [("one", 0, 13), ("twoth", 13, 40), ("end", 40, 72)]
+        );
+        assert!(words.iter().all(|word| word.spaced));
+    }
+
+    #[test]
+    fn groups_follow_each_other_without_a_pad() {
+        let tokens = ["|", " a", "|", " b", "|", "c"];
+        let words = run(&tokens, &deaf());
+        assert_eq!(brief(&words), [("a", 0, 8), ("b", 8, 24), ("c", 24, 40)]);
+        assert!(!words[2].spaced, "a script without spaces");
+    }
+
+    #[test]
+    fn marks_without_pieces_and_pieces_without_marks_are_no_reason_to_run_back() {
+        let tokens = [
+            "|", ".", " a", ".", "!", "|", "|", " ", " b", "|", "|", ".", " c",
+        ];
+        let words = run(&tokens, &deaf());
+        let texts: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
+        assert_eq!(texts, ["a", "!", "b", "c"]);
+        let times: Vec<u64> = words
+            .iter()
+            .flat_map(|word| [word.start, word.end])
+            .collect();
+        assert!(times.is_sorted(), "{times:?}");
+    }
+
+    #[test]
+    fn bytes_of_a_character_are_put_together() {
+        let mut clock = WordClock::new(TOKEN as usize);
+        let onsets = deaf();
+        clock.token(Sign::Mark, &onsets);
+        for byte in "é".bytes() {
+            clock.token(Sign::Piece(&[byte]), &onsets);
+        }
+        assert_eq!(clock.token(Sign::Pad, &onsets)[0].text, "é");
+    }
+
+    /// Frames that are loud (1) or quiet (0), after the silence on the left.
+    fn heard(loudness: &[(usize, f32)]) -> Onsets {
+        let mut onsets = deaf();
+        onsets.push(&vec![0.0; LEFT / 160], 1);
+        for &(frames, loud) in loudness {
+            onsets.push(&vec![loud; frames], 1);
+        }
+        onsets
+    }
+
+    #[test]
+    fn a_word_is_where_its_sound_is() {
+        let frames = 160;
+        for (loudness, earliest, end, sound) in [
+            // After a pause; with a short closure in it; up to the mark and long before it.
+            (&[(50, 0.0), (30, 1.0)][..], 0, 80, (50, 80)),
+            (
+                &[(50, 0.0), (10, 1.0), (10, 0.0), (10, 1.0)],
+                0,
+                80,
+                (50, 80),
+            ),
+            (&[(50, 0.0), (20, 1.0), (10, 0.0)], 0, 80, (50, 70)),
+            // A pause as long as between words parts it from what was before.
+            (&[(10, 1.0), (40, 0.0), (30, 1.0)], 0, 80, (50, 80)),
+            // Not before the word before ended.
+            (&[(20, 0.0), (60, 1.0)], 40, 80, (40, 80)),
+            // Nothing stands out.
+            (&[(80, 0.5)], 30, 80, (30, 80)),
+            (&[(80, 0.0)], 30, 80, (30, 80)),
+            // However long the pause, not the sound of long ago.
+            (&[(100, 1.0), (900, 0.0)], 0, 1000, (800, 1000)),
+        ] {
+            let found = heard(loudness).sound(earliest * frames, end * frames);
+            assert_eq!((found.0 / frames, found.1 / frames), sound, "{loudness:?}");
+        }
+    }
+
+    /// What the released model wrote for a clip, as another project published it.
+    #[test]
+    fn published_tokens_become_words_at_their_times() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let clip = root.join("tests/data/audio/librispeech-8297-275156-0000");
+        let json = std::fs::read(clip.with_extension("realtime.json")).unwrap();
+        let published: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        let ids: Vec<u32> = serde_json::from_value(published["tokens"].clone()).unwrap();
+        let tokenizer = released_tokenizer(&root);
+        let text = tokenizer.decode(&ids, SpecialPolicy::Ignore).unwrap();
+        assert_eq!(text.trim(), published["text"].as_str().unwrap());
+
+        let audio = Audio::from_file(clip.with_extension("wav"), 16_000).unwrap();
+        let config = MelConfig {
+            sample_rate: 16_000,
+            window_size: 400,
+            hop_length: 160,
+            num_mel_bins: 128,
+        };
+        let mel = LogMel::new(config).unwrap();
+        let mut stream = mel.stream(1.5);
+        let mut frames = Vec::new();
+        stream.push(&vec![0.0; LEFT], &mut frames);
+        stream.push(audio.samples(), &mut frames);
+        let mut onsets = deaf();
+        onsets.push(&frames, 128);
+
+        let mut clock = WordClock::new(TOKEN as usize);
+        let signs = ids.iter().map(|&id| match (id, tokenizer.token_bytes(id)) {
+            (33, _) => Sign::Mark,
+            (_, Some(bytes)) => Sign::Piece(bytes),
+            _ => Sign::Pad,
+        });
+        let words: Vec<Timed> = signs.flat_map(|sign| clock.token(sign, &onsets)).collect();
+        // Where each word begins and ends in the waveform, read off its envelope.
+        let spoken = [
+            ("What", 0.52, 0.80),
+            ("are", 0.80, 1.02),
+            ("you", 1.04, 1.24),
+            ("doing", 1.24, 1.64),
+            ("here?", 1.66, 1.98),
+            ("He", 2.38, 2.58),
+            ("asked.", 2.58, 3.02),
+        ];
+        assert_eq!(words.len(), spoken.len());
+        for (word, (text, start, end)) in words.iter().zip(spoken) {
+            let seconds = |sample: u64| sample as f64 / 16_000.0;
+            let (found_start, found_end) = (seconds(word.start), seconds(word.end));
+            println!("{text:7} {start:.2} to {end:.2}: {found_start:.2} to {found_end:.2}");
+            assert_eq!(word.text, text);
+            for (found, true_time) in [(found_start, start), (found_end, end)] {
+                // Two tokens: the model's clock has a step of 80 ms, and so has the model.
+                assert!(
+                    (found - true_time).abs() <= 0.16,
+                    "{text}: {found} for {true_time}"
+                );
+            }
+        }
+    }
+
+    /// The genuine vocabulary, as the released model has it, with its streaming tokens.
+    fn released_tokenizer(root: &Path) -> Tokenizer {
+        let testdata = root.join("voxtral-tokenizer/testdata");
+        let packed = std::fs::File::open(testdata.join("tekken_240911.json.gz")).unwrap();
+        let mut json = Vec::new();
+        let mut unpacked = flate2::read::GzDecoder::new(packed);
+        unpacked.read_to_end(&mut json).unwrap();
+        let mut file: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        let sections = std::fs::read(testdata.join("realtime.json")).unwrap();
+        let sections: serde_json::Value = serde_json::from_slice(&sections).unwrap();
+        for (key, section) in sections.as_object().unwrap() {
+            file[key] = section.clone();
+        }
+        Tokenizer::from_bytes(&serde_json::to_vec(&file).unwrap()).unwrap()
+    }
+}
