@@ -61,7 +61,7 @@ fn unseen_voices_are_understood_and_tokens_equal_those_of_transformers() {
 }
 
 /// Substitutions, deletions and insertions between two word lists (Levenshtein, 1966).
-fn edit_distance(a: &[&str], b: &[&str]) -> usize {
+pub(crate) fn edit_distance(a: &[&str], b: &[&str]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
         let mut diagonal = row[0];
@@ -73,6 +73,41 @@ fn edit_distance(a: &[&str], b: &[&str]) -> usize {
         }
     }
     row[b.len()]
+}
+
+/// Pairs of places at which two word lists have the same word, in an alignment with as many as
+/// can be: their longest common subsequence.
+pub(crate) fn matches(a: &[&str], b: &[&str]) -> Vec<(usize, usize)> {
+    let mut best = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in (0..a.len()).rev() {
+        for j in (0..b.len()).rev() {
+            best[i][j] = if a[i] == b[j] {
+                best[i + 1][j + 1] + 1
+            } else {
+                best[i + 1][j].max(best[i][j + 1])
+            };
+        }
+    }
+    let (mut i, mut j) = (0, 0);
+    let mut pairs = Vec::new();
+    while i < a.len() && j < b.len() {
+        if a[i] == b[j] {
+            pairs.push((i, j));
+            (i, j) = (i + 1, j + 1);
+        } else if best[i + 1][j] >= best[i][j + 1] {
+            i += 1;
+        } else {
+            j += 1;
+        }
+    }
+    pairs
+}
+
+#[test]
+fn matches_pair_the_words_that_are_right() {
+    assert_eq!(matches(&["a", "b", "c"], &["a", "c"]), [(0, 0), (2, 1)]);
+    assert_eq!(matches(&["x", "b"], &["a", "b"]), [(1, 1)]);
+    assert!(matches(&[], &["a"]).is_empty());
 }
 
 #[test]

@@ -10,6 +10,7 @@
 
 mod backends;
 mod demo;
+mod demo_realtime;
 mod goldens;
 mod parity;
 mod pipeline;

@@ -1,6 +1,7 @@
 //! Sessions of the Realtime model: how sound is cut makes no difference, nothing ends a stream but
 //! its user, and nothing grows.
 
+use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -485,4 +486,35 @@ fn sessions_run<B: Backend>() {
     }
     assert_eq!(transcript_ids(&mut session), expected);
     assert!(expected.starts_with(&found));
+}
+
+/// A checkpoint that bears few positions makes its decoder turn the keys back all the time.
+#[test]
+fn a_stream_outlives_the_positions_of_its_checkpoint() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../voxtral-pipeline/demo-realtime");
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    let mut params: serde_json::Value = serde_json::from_slice(&read("params.json")).unwrap();
+    let [usual, turned] = [1_u64 << 17, 128].map(|positions| {
+        params["model_max_length"] = positions.into();
+        let params = serde_json::to_vec(&params).unwrap();
+        let weights = read("consolidated.safetensors");
+        let checkpoint = Checkpoint::from_native_bytes(&params, weights).unwrap();
+        assert_eq!(
+            checkpoint.config().decoder.max_positions,
+            Some(positions as usize)
+        );
+        let tokenizer = Tokenizer::from_bytes(&read("tekken.json")).unwrap();
+        let model = Voxtral::<Flex>::builder()
+            .load("demo", &checkpoint, tokenizer)
+            .unwrap();
+        let samples = folder.join("../../samples/digits-stream-en.wav");
+        let speech = model.read_audio(samples).unwrap();
+        let mut session = model.session(&SessionOptions::default()).unwrap();
+        for _ in 0..10 {
+            session.push(speech.samples()).unwrap();
+        }
+        transcript_ids(&mut session)
+    });
+    assert!(usual.len() > 10 * 64, "ten times around the ring at least");
+    assert_eq!(usual, turned);
 }

@@ -10,7 +10,9 @@
 //!
 //! `w` windows of one or several clips are independent of each other. The shapes come from the
 //! checkpoint's configuration; the mathematics is that of Whisper (Radford et al., 2022,
-//! arXiv:2212.04356) for the 2507 models.
+//! arXiv:2212.04356) for the 2507 models. The encoder of a Realtime model is causal (RMS norm,
+//! SwiGLU, rotary positions, a sliding window; arXiv:2602.11298) and takes a stream as it comes,
+//! with what it remembers in an [`EncoderStream`].
 //!
 //! ```no_run
 //! use voxtral_encoder::{

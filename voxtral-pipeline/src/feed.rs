@@ -37,13 +37,14 @@ pub fn feed(sample_rate: u32, capacity: Duration) -> (FeedWriter, FeedReader) {
         state: Mutex::default(),
         changed: Condvar::new(),
     });
-    let writer = FeedWriter(Arc::clone(&shared));
+    let writer = FeedWriter(Arc::new(WritingEnd(Arc::clone(&shared))));
     (writer, FeedReader(shared))
 }
 
-/// The side of a [`feed`] that records.
-#[derive(Debug)]
-pub struct FeedWriter(Arc<Shared>);
+/// The side of a [`feed`] that records. Clones write to the same feed; it ends when the last of
+/// them is dropped.
+#[derive(Debug, Clone)]
+pub struct FeedWriter(Arc<WritingEnd>);
 
 /// The side of a [`feed`] that listens.
 #[derive(Debug)]
@@ -52,6 +53,10 @@ pub struct FeedReader(Arc<Shared>);
 /// Ends a [`feed`] from elsewhere, as a signal does.
 #[derive(Debug, Clone)]
 pub struct FeedStopper(Arc<Shared>);
+
+/// What all clones of a writer have in common.
+#[derive(Debug)]
+struct WritingEnd(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -94,16 +99,17 @@ impl Shared {
 impl FeedWriter {
     /// Adds sound, waiting for room; tells whether anybody listens.
     pub fn push(&self, samples: &[f32]) -> bool {
+        let shared = self.shared();
         let mut left = samples;
-        let mut state = self.0.state();
+        let mut state = shared.state();
         while !state.closed && !left.is_empty() {
-            let room = self.0.capacity - state.samples.len();
+            let room = shared.capacity - state.samples.len();
             let (now, later) = left.split_at(room.min(left.len()));
             state.samples.extend(now);
             left = later;
-            self.0.changed.notify_all();
+            shared.changed.notify_all();
             if !left.is_empty() {
-                state = self.0.wait(state);
+                state = shared.wait(state);
             }
         }
         !state.closed
@@ -112,13 +118,23 @@ impl FeedWriter {
     /// Adds as much as there is room for, without waiting for the reader, and gives the number of
     /// samples that are lost.
     pub fn offer(&self, samples: &[f32]) -> usize {
-        let mut state = self.0.state();
-        let room = self.0.capacity - state.samples.len();
+        let shared = self.shared();
+        let mut state = shared.state();
+        let room = shared.capacity - state.samples.len();
         let (now, lost) = samples.split_at(room.min(samples.len()));
         state.samples.extend(now);
         state.lost += lost.len() as u64;
-        self.0.changed.notify_all();
+        shared.changed.notify_all();
         lost.len()
+    }
+
+    /// Whether nobody listens any more.
+    pub fn is_closed(&self) -> bool {
+        self.shared().state().closed
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.0.0
     }
 }
 
@@ -162,7 +178,7 @@ impl FeedStopper {
     }
 }
 
-impl Drop for FeedWriter {
+impl Drop for WritingEnd {
     fn drop(&mut self) {
         self.0.close();
     }
@@ -218,6 +234,24 @@ mod tests {
         assert!(reader.read(&mut samples));
         assert_eq!(samples.len(), 4);
         assert!(!reader.read(&mut samples));
+    }
+
+    #[test]
+    fn a_feed_is_open_until_one_side_is_gone() {
+        let (writer, reader) = feed(10, Duration::from_secs(1));
+        assert!(!writer.is_closed());
+        drop(reader);
+        assert!(writer.is_closed());
+
+        let (writer, mut reader) = feed(10, Duration::from_secs(1));
+        let callback = writer.clone();
+        drop(writer);
+        assert_eq!(callback.offer(&[1.0; 4]), 0);
+        assert!(!callback.is_closed(), "one writer is left");
+        let mut samples = Vec::new();
+        assert!(reader.read(&mut samples));
+        drop(callback);
+        assert!(!reader.read(&mut samples), "all writers are gone");
     }
 
     #[test]

@@ -20,6 +20,9 @@
 //! # }
 //! ```
 //!
+//! With a Realtime model, [`Voxtral::session`] takes sound while it is spoken and gives [`Word`]s
+//! with their times; see [`Session`].
+//!
 //! # The life of a sample
 //!
 //! file → [`Audio`] (decoded, mono, resampled) → log-mel windows → encoder → projector →

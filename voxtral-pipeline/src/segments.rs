@@ -1,12 +1,11 @@
 //! Segments: words in groups that a person reads at once, and the formats of subtitles.
 
 use std::fmt::Write as _;
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{PipelineError, Word};
+use crate::Word;
 
 /// A pause between two words that parts segments.
 const PAUSE: Duration = Duration::from_millis(1000);
@@ -55,9 +54,7 @@ impl Segmenter {
         };
         match &mut self.open {
             Some(open) => {
-                if word.spaced {
-                    open.text.push(' ');
-                }
+                open.text.push_str(word.separator());
                 open.text.push_str(&word.word);
                 open.end = word.end;
             }
@@ -151,23 +148,6 @@ impl SubtitleFormat {
             let _ = write!(text, "{}", self.entry(number, segment));
         }
         text
-    }
-}
-
-impl FromStr for SubtitleFormat {
-    type Err = PipelineError;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "srt" => Ok(Self::Srt),
-            "vtt" => Ok(Self::Vtt),
-            "tsv" => Ok(Self::Tsv),
-            other => Err(PipelineError::InvalidOption {
-                option: "subtitle format",
-                found: format!("`{other}`"),
-                expected: "srt, vtt or tsv",
-            }),
-        }
     }
 }
 

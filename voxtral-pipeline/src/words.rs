@@ -34,6 +34,14 @@ pub struct Word {
     pub(crate) spaced: bool,
 }
 
+impl Word {
+    /// What stands between the word before and this one: a space, or nothing in scripts that are
+    /// written without.
+    pub fn separator(&self) -> &'static str {
+        if self.spaced { " " } else { "" }
+    }
+}
+
 /// A word on the clock of the stream, in samples.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Timed {
