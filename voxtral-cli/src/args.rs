@@ -1,9 +1,10 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use voxtral_pipeline::{Language, Precision};
+use voxtral_pipeline::{Demo, Language, Precision, SubtitleFormat};
 
 /// Speech to text with Mistral's Voxtral models.
 #[derive(Debug, Parser)]
@@ -15,6 +16,7 @@ use voxtral_pipeline::{Language, Precision};
   voxtral transcribe talk.mp3 --model mini           Voxtral Mini 3B, fetched on first use
   voxtral transcribe *.flac -f json --output-dir out several files, the model loaded once
   ffmpeg -i film.mkv -f wav - | voxtral transcribe - -m mini -l fr
+  ffmpeg -i film.mkv -f wav - | voxtral listen --stdin -m realtime
   voxtral inspect mini                               what a model's files say
   voxtral models                                     which models there are and which are here"
 )]
@@ -42,6 +44,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Turn audio files into text.
     Transcribe(TranscribeArgs),
+    /// Turn live sound into words while it is spoken.
+    Listen(ListenArgs),
     /// Show what a model's files say: form, configuration, tensors, what is missing.
     Inspect(InspectArgs),
     /// List the models with short names, and those in the cache.
@@ -51,24 +55,29 @@ pub(crate) enum Command {
 /// Which model.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// `demo`, `mini`, `small`, `org/name[@revision]` on the Hugging Face Hub, or a folder.
-    #[arg(short, long, env = "VOXTRAL_MODEL", default_value = DEMO, value_name = "MODEL")]
-    model: String,
+    /// `mini`, `small`, `realtime`, `org/name[@revision]` on the Hugging Face Hub, a folder, or
+    /// one of the built-in `demo` and `demo-realtime`, which is the default.
+    #[arg(short, long, env = "VOXTRAL_MODEL", value_name = "MODEL")]
+    model: Option<String>,
 }
 
 impl ModelArgs {
     /// The model's name. An empty one, as an emptied variable leaves it, counts as none.
-    pub(crate) fn name(&self) -> &str {
-        if self.model.is_empty() {
-            DEMO
-        } else {
-            &self.model
+    pub(crate) fn name_or(&self, demo: Demo) -> &str {
+        match &self.model {
+            Some(model) if !model.is_empty() => model,
+            _ => demo.name(),
         }
     }
 }
 
-/// The name of the built-in model.
-pub(crate) const DEMO: &str = "demo";
+/// A delay in milliseconds.
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<u32>() {
+        Ok(value) => Ok(Duration::from_millis(value.into())),
+        Err(_) => Err("expected a whole number of milliseconds".to_owned()),
+    }
+}
 
 fn temperature(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
@@ -84,6 +93,7 @@ fn temperature(text: &str) -> Result<f32, String> {
   voxtral transcribe talk.mp3 -m mini -o talk.txt
   voxtral transcribe a.flac b.m4a -m mini -l fr -f json --output-dir out
   ffmpeg -i film.mkv -f wav - | voxtral transcribe - -m mini
+  voxtral transcribe lecture.mp3 -m realtime -f srt -o lecture.srt
 
 Models of the Hub are kept where every Hugging Face program keeps them. HF_HOME, HF_TOKEN,
 HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean there.")]
@@ -96,9 +106,13 @@ pub(crate) struct TranscribeArgs {
     /// Spoken language by its two-letter code, such as `en`; detected if not given.
     #[arg(short, long, value_name = "CODE")]
     pub(crate) language: Option<Language>,
-    /// What to write.
+    /// What to write; `srt`, `vtt` and `tsv` need a Realtime model, which tells times.
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) format: Format,
+    /// How far the text follows the sound, of a Realtime model, in milliseconds: 80 to 1200 in
+    /// steps of 80, or 2400. More is more accurate.
+    #[arg(long, value_name = "MS", value_parser = milliseconds)]
+    pub(crate) delay: Option<Duration>,
     /// Write to this file instead of stdout, for one input.
     #[arg(short, long, value_name = "FILE", conflicts_with = "output_dir")]
     pub(crate) output: Option<PathBuf>,
@@ -131,10 +145,88 @@ pub(crate) struct TranscribeArgs {
     pub(crate) threads: Option<u16>,
 }
 
+/// `voxtral listen`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  voxtral listen samples/digits-stream-en.wav --pace
+  ffmpeg -i https://radio.example/live -f wav - | voxtral listen --stdin -m realtime
+  arecord -f S16_LE -r 16000 -t raw | voxtral listen --stdin --raw s16le --rate 16000
+  voxtral listen --stdin -m realtime --delay 960 -f srt < talk.wav > talk.srt
+
+Words are printed as they become known, a line for each sentence or pause, and never change. The
+end of the sound, or Ctrl-C, brings out the words behind the delay.")]
+#[command(group = clap::ArgGroup::new("source").required(true))]
+pub(crate) struct ListenArgs {
+    /// Listen to a file.
+    #[arg(value_name = "FILE", group = "source")]
+    pub(crate) file: Option<PathBuf>,
+    /// Listen to stdin: WAV, FLAC, MP3 or Ogg as it comes, or raw samples with `--raw`.
+    #[arg(long, group = "source")]
+    pub(crate) stdin: bool,
+    /// Listen to the microphone.
+    #[cfg(feature = "mic")]
+    #[arg(long, group = "source")]
+    pub(crate) mic: bool,
+    /// Hear a file as fast as it was spoken, not as fast as the machine can follow.
+    #[arg(long, requires = "file")]
+    pub(crate) pace: bool,
+    /// The samples on stdin have no header; this is their format.
+    #[arg(
+        long,
+        value_enum,
+        requires = "stdin",
+        requires = "rate",
+        value_name = "FORMAT"
+    )]
+    pub(crate) raw: Option<RawFormat>,
+    /// Samples per second of raw samples.
+    #[arg(long, requires = "raw", value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
+    /// Channels of raw samples, which are averaged.
+    #[arg(
+        long,
+        requires = "raw",
+        default_value_t = 1,
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
+    pub(crate) channels: u16,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// How far the text follows the sound, in milliseconds: 80 to 1200 in steps of 80, or 2400.
+    /// More is more accurate; by default the model's own, 480.
+    #[arg(long, value_name = "MS", value_parser = milliseconds)]
+    pub(crate) delay: Option<Duration>,
+    /// Spoken language; a Realtime model finds it out by itself.
+    #[arg(short, long, value_name = "CODE")]
+    pub(crate) language: Option<Language>,
+    /// What to print: words as they come, an object for each word, or subtitles.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) device: Device,
+    /// Precision of the weights; `auto` keeps the stored one.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) dtype: DtypeArg,
+    /// Threads of the CPU; by default all.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: Option<u16>,
+}
+
+/// Samples without a header, little-endian and interleaved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RawFormat {
+    /// Integers of 16 bits.
+    S16le,
+    /// Floats of 32 bits.
+    F32le,
+}
+
 /// `voxtral inspect`.
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// `demo`, a name of `voxtral models`, `org/name[@revision]`, or a folder.
+    /// A name of `voxtral models`, `org/name[@revision]`, or a folder.
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
 }
@@ -145,8 +237,15 @@ pub(crate) enum Format {
     /// The words.
     #[default]
     Text,
-    /// One object per line: text, language, duration, model, tokens, timings.
+    /// One object per line: text, language, duration, model, words with their times where the
+    /// model tells them, tokens, timings.
     Json,
+    /// Subtitles, as SubRip writes them.
+    Srt,
+    /// Subtitles, WebVTT.
+    Vtt,
+    /// A table of segments: start and end in milliseconds, text.
+    Tsv,
 }
 
 impl Format {
@@ -155,6 +254,19 @@ impl Format {
         match self {
             Self::Text => "txt",
             Self::Json => "json",
+            Self::Srt => "srt",
+            Self::Vtt => "vtt",
+            Self::Tsv => "tsv",
+        }
+    }
+
+    /// The format of subtitles that this is, if any.
+    pub(crate) fn subtitles(self) -> Option<SubtitleFormat> {
+        match self {
+            Self::Text | Self::Json => None,
+            Self::Srt => Some(SubtitleFormat::Srt),
+            Self::Vtt => Some(SubtitleFormat::Vtt),
+            Self::Tsv => Some(SubtitleFormat::Tsv),
         }
     }
 }

@@ -11,11 +11,9 @@ use voxtral_checkpoint::{
     config::{DecoderConfig, EncoderConfig, Fusion, Mask, ModelConfig, Position},
 };
 use voxtral_hub::{HubBuilder, HubError, ModelSource};
+use voxtral_pipeline::Demo;
 
-use crate::{
-    args::{DEMO, InspectArgs},
-    output,
-};
+use crate::{args::InspectArgs, output};
 
 /// Prints what the files say; fails if the checkpoint is not whole.
 pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode> {
@@ -53,8 +51,8 @@ pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode> {
 
 /// Opens a checkpoint without fetching anything.
 fn open(model: &str) -> Result<(Checkpoint, String)> {
-    if model == DEMO {
-        let (checkpoint, _) = voxtral_pipeline::demo()?;
+    if let Some(demo) = Demo::named(model) {
+        let (checkpoint, _) = demo.load()?;
         return Ok((checkpoint, "embedded in the program".to_owned()));
     }
     let source: ModelSource = model.parse()?;

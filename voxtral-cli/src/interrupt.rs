@@ -1,7 +1,7 @@
 //! Ctrl-C: stops the work between two steps, and a moment later the process.
 
-use std::process;
-use std::sync::{Mutex, PoisonError};
+use std::process::{self, ExitCode};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -28,6 +28,41 @@ pub(crate) fn watch() -> Result<Cancel> {
     })
     .context("cannot watch for Ctrl-C")?;
     Ok(cancel)
+}
+
+/// Watches for Ctrl-C from now on. The first one calls what [`Graceful::set`] was given, if
+/// anything, and leaves the rest to it; otherwise, and the second time, the process ends.
+pub(crate) fn watch_gracefully() -> Result<Graceful> {
+    let graceful = Graceful::default();
+    let own = graceful.clone();
+    ctrlc::set_handler(move || {
+        let call = own.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match call {
+            Some(call) => call(),
+            None => stop(),
+        }
+    })
+    .context("cannot watch for Ctrl-C")?;
+    Ok(graceful)
+}
+
+/// What the first Ctrl-C does.
+#[derive(Clone, Default)]
+pub(crate) struct Graceful(Arc<Mutex<Option<Call>>>);
+
+type Call = Box<dyn FnOnce() + Send>;
+
+impl Graceful {
+    /// Sets it.
+    pub(crate) fn set(&self, call: impl FnOnce() + Send + 'static) {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = Some(Box::new(call));
+    }
+}
+
+/// The exit code of a program that Ctrl-C stopped.
+pub(crate) fn exit_code() -> ExitCode {
+    ExitCode::from(EXIT_CODE as u8)
 }
 
 /// Says so and ends the process. A file that is being written is completed first, so nothing

@@ -3,13 +3,39 @@
 use anyhow::{Context, Result};
 use voxtral_checkpoint::{Checkpoint, Form};
 use voxtral_hub::ModelSource;
-use voxtral_pipeline::{Backend, Precision, Progress, Voxtral};
+use voxtral_pipeline::{Backend, Demo, Precision, Progress, Voxtral};
 
 use crate::{
-    args::DEMO,
     notice,
     progress::{self, Stage},
 };
+
+/// Says what a built-in model understands, so that nobody expects more of it.
+pub(crate) fn tell_demo(model: &str, quiet: bool) {
+    let (what, real) = match Demo::named(model) {
+        Some(Demo::Clips) => ("one to eight in a row, ", "mini"),
+        Some(Demo::Realtime) => ("", "realtime"),
+        None => return,
+    };
+    notice(
+        quiet,
+        format_args!(
+            "using the built-in demo model: it understands spoken digits, {what}in English, \
+             French, German and Spanish; `--model {real}` fetches the real one"
+        ),
+    );
+}
+
+/// Sets the number of the CPU's threads, where one is asked for.
+pub(crate) fn set_threads(threads: Option<u16>) -> Result<()> {
+    match threads {
+        Some(threads) => rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.into())
+            .build_global()
+            .context("cannot start the threads"),
+        None => Ok(()),
+    }
+}
 
 /// Opens the model of this name on this device.
 pub(crate) fn open<B: Backend>(
@@ -30,10 +56,7 @@ pub(crate) fn open<B: Backend>(
             Progress::Load { done, total } => progress::show(Stage::Loading, done, total, ""),
             _ => {}
         });
-    let opened = match model {
-        DEMO => builder.demo(),
-        name => builder.open(name),
-    };
+    let opened = builder.open(model);
     progress::clear();
     opened.with_context(|| format!("failed to load model `{model}`"))
 }

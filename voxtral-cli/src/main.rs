@@ -7,6 +7,7 @@ mod args;
 mod backend;
 mod inspect;
 mod interrupt;
+mod listen;
 mod load;
 mod messages;
 mod models;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     messages::init_log(cli.quiet, cli.verbose);
     let outcome = match &cli.command {
         Command::Transcribe(args) => transcribe::run(args, cli.quiet),
+        Command::Listen(args) => listen::run(args, cli.quiet),
         Command::Inspect(args) => inspect::run(args),
         Command::Models => models::run(),
     };

@@ -6,17 +6,21 @@ use std::process::ExitCode;
 use anyhow::Result;
 use indicatif::HumanBytes;
 use voxtral_hub::{ALIASES, Hub};
+use voxtral_pipeline::Demo;
 
-use crate::{args::DEMO, output};
+use crate::output;
 
 pub(crate) fn run() -> Result<ExitCode> {
     let mut text = String::from("short names\n");
-    writeln!(
-        text,
-        "  {DEMO:10} built in: spoken digits in four languages"
-    )?;
+    for demo in Demo::ALL {
+        let about = match demo {
+            Demo::Clips => "built in: spoken digits in four languages",
+            Demo::Realtime => "built in: the same, live and with word times",
+        };
+        writeln!(text, "  {:14} {about}", demo.name())?;
+    }
     for alias in ALIASES {
-        writeln!(text, "  {:10} {} ({})", alias.name, alias.repo, alias.about)?;
+        writeln!(text, "  {:14} {} ({})", alias.name, alias.repo, alias.about)?;
     }
     text.push_str("in the cache\n");
     let cached = Hub::from_env()?.cached();

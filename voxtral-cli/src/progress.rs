@@ -13,6 +13,8 @@ pub(crate) enum Stage {
     Loading,
     /// Windows of audio that are encoded.
     Encoding,
+    /// Seconds of audio that are transcribed.
+    Transcribing,
 }
 
 impl Stage {
@@ -24,6 +26,7 @@ impl Stage {
             ),
             Self::Loading => ("loading", "{prefix} {wide_bar} {bytes}/{total_bytes} {eta}"),
             Self::Encoding => ("encoding", "{prefix} {wide_bar} {pos}/{len} windows {eta}"),
+            Self::Transcribing => ("transcribing", "{prefix} {wide_bar} {pos}/{len} s {eta}"),
         };
         let style =
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use voxtral_pipeline::{
-    Audio, Backend, Cancel, Finish, OnWindow, TranscribeOptions, Transcript, Voxtral,
+    Backend, Cancel, Decoder, Demo, Finish, OnWindow, TranscribeOptions, Transcript, Transcription,
+    Voxtral,
 };
 
 use crate::{
-    args::{DEMO, Format, TranscribeArgs},
+    args::{Format, TranscribeArgs},
     backend::{Task, on_device},
     interrupt, load, messages, notice,
     output::{self, Destination},
@@ -30,21 +31,8 @@ pub(crate) fn run(args: &TranscribeArgs, quiet: bool) -> Result<ExitCode> {
     if files.is_empty() {
         return Ok(ExitCode::FAILURE);
     }
-    if let Some(threads) = args.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.into())
-            .build_global()
-            .context("cannot start the threads")?;
-    }
-    if args.model.name() == DEMO {
-        notice(
-            quiet,
-            format_args!(
-                "using the built-in demo model: it understands spoken digits, one to eight in a \
-                 row, in English, French, German and Spanish; `--model mini` fetches the real one"
-            ),
-        );
-    }
+    load::set_threads(args.threads)?;
+    load::tell_demo(args.model.name_or(Demo::Clips), quiet);
     let announce = |device: &str| notice(quiet, format_args!("device: {device}"));
     let work = Work {
         args,
@@ -124,14 +112,19 @@ impl Task for Work<'_> {
     fn run<B: Backend>(self, device: B::Device) -> Result<ExitCode> {
         let args = self.args;
         let precision = args.dtype.into();
-        let model = load::open::<B>(args.model.name(), device, precision, self.quiet)?;
+        let model_name = args.model.name_or(Demo::Clips);
+        let model = load::open::<B>(model_name, device, precision, self.quiet)?;
+        if args.format.subtitles().is_some() && !model.is_streaming() {
+            bail!(output::no_times(args.format));
+        }
         let options = TranscribeOptions {
             language: args.language,
             temperature: args.temperature,
             seed: args.seed,
             max_new_tokens: args.max_new_tokens.map(|tokens| tokens as usize),
+            delay: args.delay,
             cancel: self.cancel.clone(),
-            on_window: self.show_encoding(),
+            on_window: self.show_progress(model.is_streaming()),
         };
         let mut failed = self.failed;
         for file in &self.files {
@@ -161,14 +154,22 @@ impl Task for Work<'_> {
 }
 
 impl Work<'_> {
-    /// Shows how far the encoder is with a file.
-    fn show_encoding(&self) -> OnWindow {
-        if self.quiet {
+    /// Shows how far the encoder is with a file; a model that takes streams writes as it encodes,
+    /// and text on the way to the terminal is progress enough.
+    fn show_progress(&self, streaming: bool) -> OnWindow {
+        let printing =
+            self.args.format == Format::Text && matches!(self.destination, Destination::Stdout);
+        if self.quiet || (streaming && printing) {
             return OnWindow::default();
         }
-        OnWindow::new(|done, all| {
+        let stage = if streaming {
+            Stage::Transcribing
+        } else {
+            Stage::Encoding
+        };
+        OnWindow::new(move |done, all| {
             if done < all {
-                progress::show(Stage::Encoding, done as u64, all as u64, "");
+                progress::show(stage, done as u64, all as u64, "");
             } else {
                 progress::clear();
             }
@@ -183,24 +184,24 @@ impl Work<'_> {
         file: &Path,
         options: &TranscribeOptions,
     ) -> Result<bool> {
-        let audio = read(model, file)?;
+        let run = start(model, file, options)?;
         let format = self.args.format;
         let transcript = match self.destination.path(file, format) {
             Some(path) => {
-                let transcript = model.transcribe(&audio, options)?;
+                let transcript = run.finish()?;
                 output::write_file(&path, &output::render(format, file, &transcript)?)?;
                 notice(self.quiet, format_args!("wrote `{}`", path.display()));
                 transcript
             }
-            None if format == Format::Text => stream(model, &audio, options)?,
+            None if format == Format::Text => stream(run)?,
             None => {
-                let transcript = model.transcribe(&audio, options)?;
+                let transcript = run.finish()?;
                 output::print(&output::render(format, file, &transcript)?)?;
                 transcript
             }
         };
         tell(&transcript);
-        Ok(!audio.is_truncated())
+        Ok(!transcript.truncated)
     }
 }
 
@@ -226,12 +227,7 @@ fn tell(transcript: &Transcript) {
 }
 
 /// Prints the text as it is decoded, then a line end.
-fn stream<B: Backend>(
-    model: &Voxtral<B>,
-    audio: &Audio,
-    options: &TranscribeOptions,
-) -> Result<Transcript> {
-    let mut run = model.start(audio, options)?;
+fn stream<B: Backend>(mut run: Transcription<'_, B>) -> Result<Transcript> {
     let mut printed = false;
     let outcome = (|| -> Result<()> {
         for step in &mut run {
@@ -249,10 +245,26 @@ fn stream<B: Backend>(
     Ok(run.finish()?)
 }
 
-fn read<B: Backend>(model: &Voxtral<B>, file: &Path) -> Result<Audio> {
-    if !is_stdin(file) {
-        return Ok(model.read_audio(file)?);
-    }
+/// Begins the transcription of a file, or of stdin.
+fn start<'m, B: Backend>(
+    model: &'m Voxtral<B>,
+    file: &Path,
+    options: &TranscribeOptions,
+) -> Result<Transcription<'m, B>> {
+    let decoder = if !is_stdin(file) {
+        Decoder::open(file)?
+    } else if model.is_streaming() {
+        Decoder::from_stream(io::stdin()).context(
+            "cannot read stdin as it comes: store it in a file first if it is MP4 or CAF",
+        )?
+    } else {
+        Decoder::new(io::Cursor::new(read_stdin()?))?
+    };
+    Ok(model.start_decoder(decoder, options)?)
+}
+
+/// All of stdin: formats of clips are read by seeking.
+fn read_stdin() -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     io::stdin()
         .lock()
@@ -262,5 +274,5 @@ fn read<B: Backend>(model: &Voxtral<B>, file: &Path) -> Result<Audio> {
     if bytes.len() as u64 > MAX_STDIN {
         bail!("stdin is longer than {MAX_STDIN} bytes: store it in a file first");
     }
-    Ok(Audio::from_bytes(bytes, model.sample_rate())?)
+    Ok(bytes)
 }

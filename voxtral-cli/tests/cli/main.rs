@@ -1,5 +1,5 @@
 //! The `voxtral` program as people run it: its words, its messages, its exit codes and what it
-//! leaves behind. All runs use the built-in demo model or a folder made from its files.
+//! leaves behind. All runs use the built-in demo models or a folder made from their files.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +9,10 @@
 mod audio;
 #[cfg(unix)]
 mod interrupt;
+#[cfg(unix)]
+mod listen;
+#[cfg(feature = "mic")]
+mod mic;
 mod model;
 mod output;
 mod scene;

@@ -14,6 +14,8 @@ macro_rules! sample {
     };
 }
 
+pub(crate) use sample;
+
 /// The samples in the repository, and what is spoken in them.
 pub(crate) const EN: &str = sample!("digits-en.wav");
 pub(crate) const EN_WORDS: &str = "three one four one five nine";

@@ -74,8 +74,8 @@ fn wrong_command_lines_are_one_line_each() {
             &["'many'", "--threads"],
         ),
         (
-            &["transcribe", EN, "--format", "srt"],
-            &["'srt'", "text, json"],
+            &["transcribe", EN, "--format", "docx"],
+            &["'docx'", "text, json, srt, vtt, tsv"],
         ),
         (
             &["transcribe", EN, "--device", "tpu"],
