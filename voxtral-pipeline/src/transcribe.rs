@@ -85,7 +85,7 @@ enum State {
 
 /// The two ways to hear.
 enum Engine<'m, B: Backend> {
-    Clip(Clip<'m, B>),
+    Clip(Box<Clip<'m, B>>),
     Stream(Box<Stream<'m, B>>),
 }
 
@@ -128,7 +128,7 @@ impl<B: Backend> Voxtral<B> {
         let engine = if self.is_streaming() {
             Engine::Stream(Box::new(Stream::of_clip(self, audio, options)?))
         } else {
-            Engine::Clip(Clip::start(self, audio, options)?)
+            Engine::Clip(Box::new(Clip::start(self, audio, options)?))
         };
         Ok(Transcription::new(engine, audio.is_truncated()))
     }
@@ -149,7 +149,7 @@ impl<B: Backend> Voxtral<B> {
             return Ok(Transcription::new(Engine::Stream(Box::new(stream)), false));
         }
         let audio = self.collect(decoder)?;
-        let clip = Clip::start(self, &audio, options)?;
+        let clip = Box::new(Clip::start(self, &audio, options)?);
         Ok(Transcription::new(Engine::Clip(clip), audio.is_truncated()))
     }
 

@@ -23,20 +23,20 @@ enum Step {
     Fmt,
     /// Crates depend on each other in one direction, and on permitted licences
     Dependencies,
-    /// clippy with every backend, CUDA included: type-checks what cannot run here
+    /// clippy with every backend and the microphone: type-checks what cannot run here
     Clippy,
     /// Docs build, without a broken link
     Doc,
     /// The tests of a plain checkout, on Flex and ndarray
     Test,
-    /// What is not in a default build: the program on ndarray, and the suites on wgpu, which need a
-    /// Vulkan driver, of a GPU or mesa's lavapipe
+    /// What is not in a default build: the microphone, the program on ndarray, and the suites on
+    /// wgpu, which need a Vulkan driver, of a GPU or mesa's lavapipe
     Backends,
 }
 
-/// Every backend that compiles on this platform.
-const BACKENDS: &str = "voxtral-cli/ndarray,voxtral-cli/wgpu,voxtral-cli/vulkan,\
-                        voxtral-cli/cuda,voxtral-tests/wgpu,voxtral-tests/cuda";
+/// Every feature that compiles on this platform.
+const FEATURES: &str = "voxtral-cli/ndarray,voxtral-cli/wgpu,voxtral-cli/vulkan,\
+                        voxtral-cli/cuda,voxtral-cli/mic,voxtral-tests/wgpu,voxtral-tests/cuda";
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let steps = if args.steps.is_empty() {
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 impl Step {
     fn run(self) -> Result<()> {
-        let all = ["--release", "--workspace", "--features", BACKENDS];
+        let all = ["--release", "--workspace", "--features", FEATURES];
         match self {
             Self::Fmt => cargo(&["fmt", "--all", "--check"], &[], &[]),
             Self::Dependencies => dependencies::check(),
@@ -75,6 +75,7 @@ impl Step {
             ),
             Self::Test => cargo(&["test", "--release", "--workspace"], &[], &[]),
             Self::Backends => {
+                suite("voxtral-cli", "mic", "mic::")?;
                 suite("voxtral-cli", "ndarray", "another_backend")?;
                 suite("voxtral-tests", "wgpu", "wgpu::")
             }

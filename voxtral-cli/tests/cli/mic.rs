@@ -4,6 +4,12 @@
 
 use std::io::Read;
 use std::process::{Command, Stdio};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+use std::thread;
+use std::time::Duration;
 
 use crate::scene::{EN, RATE, Ran, Scene, assert_says, spoken};
 
@@ -54,9 +60,23 @@ fn a_microphone_is_heard_as_a_file_is() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // A microphone never ends by itself.
+    // A microphone never ends by itself, and a test that waits for words that never come must.
+    let heard_in_time = Arc::new(AtomicBool::new(false));
+    let (flag, id) = (Arc::clone(&heard_in_time), child.id());
+    let watchdog = thread::spawn(move || {
+        for _ in 0..1200 {
+            thread::sleep(Duration::from_millis(100));
+            if flag.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+        let kill = format!("kill -KILL {id}");
+        let _ = Command::new("sh").args(["-c", &kill]).status();
+    });
     let mut heard = vec![0; words.len()];
     let read = child.stdout.take().unwrap().read_exact(&mut heard);
+    heard_in_time.store(true, Ordering::Relaxed);
+    watchdog.join().unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
     read.unwrap();
