@@ -155,15 +155,15 @@ fn listen<B: Backend>(
     }
 }
 
-/// Pushes in pieces of a tenth of a second, so that words are printed as soon as they are known.
+/// Pushes in pieces that are computed at once, so that words are printed as soon as they are known.
 fn push<B: Backend>(
     session: &mut Session<'_, B>,
     samples: &[f32],
     printer: &mut Printer,
     interrupted: &AtomicBool,
 ) -> Result<()> {
-    let piece = session.sample_rate() as usize / 10;
-    for samples in samples.chunks(piece.max(1)) {
+    let piece = session.samples_per_pass();
+    for samples in samples.chunks(piece) {
         if interrupted.load(Ordering::Relaxed) {
             break;
         }

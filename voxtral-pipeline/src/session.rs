@@ -212,6 +212,15 @@ impl<B: Backend> Session<'_, B> {
         clip_time(samples, self.model.sample_rate())
     }
 
+    /// Samples that are encoded at once where they are pushed together, at the rate of the source:
+    /// whoever has all the sound is served fastest in pieces of this size. Live sound is pushed as
+    /// it comes; a token needs 2.5 ms (half a window of the features) beyond its own 80 ms.
+    pub fn samples_per_pass(&self) -> usize {
+        let samples = (TOKENS_PER_STEP * self.layout.samples_per_token) as u64;
+        let (from, to) = (self.sample_rate(), self.model.sample_rate());
+        (samples * u64::from(from)).div_ceil(u64::from(to)) as usize
+    }
+
     /// The sound that was pushed.
     pub fn received(&self) -> Duration {
         clip_time(self.received, self.sample_rate())

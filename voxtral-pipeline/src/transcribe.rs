@@ -334,6 +334,8 @@ fn answer_limit<B: Backend>(
 struct Stream<'m, B: Backend> {
     session: Session<'m, B>,
     source: Source<'m>,
+    /// Samples that are not pushed yet: as many go together as are encoded at once.
+    gathered: Vec<f32>,
     steps: VecDeque<Step>,
     /// Length of the audio, where it is known.
     total: Option<Duration>,
@@ -368,13 +370,10 @@ impl<'m, B: Backend> Stream<'m, B> {
         audio: &'m Audio,
         options: &TranscribeOptions,
     ) -> Result<Self, PipelineError> {
-        /// Samples that are pushed at once.
-        const CHUNK: usize = 1 << 14;
-
         if audio.samples().is_empty() {
             return Err(AudioError::Empty.into());
         }
-        let source = Source::Clip(audio.samples().chunks(CHUNK));
+        let source = Source::Clip(audio.samples().chunks(1 << 14));
         let rate = audio.sample_rate();
         Self::new(model, source, rate, Some(audio.duration()), options)
     }
@@ -412,11 +411,25 @@ impl<'m, B: Backend> Stream<'m, B> {
         Ok(Self {
             session,
             source,
+            gathered: Vec::new(),
             steps: VecDeque::new(),
             total,
             on_window: options.on_window.clone(),
             ended: false,
         })
+    }
+
+    /// Reads as much as is encoded at once, or what is left; whether there was anything.
+    fn gather(&mut self) -> Result<bool, PipelineError> {
+        self.gathered.clear();
+        let enough = self.session.samples_per_pass();
+        while self.gathered.len() < enough {
+            match self.source.next().transpose()? {
+                Some(samples) => self.gathered.extend_from_slice(&samples),
+                None => break,
+            }
+        }
+        Ok(!self.gathered.is_empty())
     }
 
     fn step(&mut self) -> Result<Option<Step>, PipelineError> {
@@ -427,12 +440,11 @@ impl<'m, B: Backend> Stream<'m, B> {
             if self.ended {
                 return Ok(None);
             }
-            let steps = match self.source.next().transpose()? {
-                Some(samples) => self.session.push(&samples),
-                None => {
-                    self.ended = true;
-                    self.session.end()
-                }
+            let steps = if self.gather()? {
+                self.session.push(&self.gathered)
+            } else {
+                self.ended = true;
+                self.session.end()
             };
             // Those before an error are told before it.
             self.steps.extend(self.session.take_steps());

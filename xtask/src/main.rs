@@ -1,5 +1,6 @@
 //! Chores of the workspace, as `cargo xtask COMMAND`.
 
+mod bench;
 mod ci;
 mod convert;
 mod dependencies;
@@ -19,6 +20,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(bench::Args),
     Ci(ci::Args),
     Convert(convert::Args),
     Goldens(goldens::Args),
@@ -27,6 +29,7 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Args::parse().command {
+        Command::Bench(args) => bench::run(&args),
         Command::Ci(args) => ci::run(&args),
         Command::Goldens(args) => goldens::run(&args),
         Command::Convert(args) => convert::run(&args),
