@@ -28,32 +28,35 @@ SPECIAL_TOKENS = {
 }  # fmt: skip
 NUM_SPECIAL = 1000
 NUM_TEXT = 1300  # entries kept of the genuine vocabulary
+AUDIO_SECTION = {"chunk_length_s": 30.0}
 WINDOW = 30 * SAMPLE_RATE
 AUDIO_TOKENS = 375  # per 30 s window
 
 
-def tekken() -> dict:
-    """The genuine vocabulary cut to its first entries, with the special tokens and audio section of 2507."""
+def tekken(
+    num_text: int = NUM_TEXT, version: str = "v11", special: dict = SPECIAL_TOKENS, audio: dict = AUDIO_SECTION
+) -> dict:
+    """The genuine vocabulary cut to its first entries, with special tokens and audio section (those of 2507)."""
     source = Path(mistral_common.__file__).parent / "data" / "tekken_240911.json"
     full = json.loads(source.read_text())
     return {
         "config": {
             "pattern": full["config"]["pattern"],
-            "num_vocab_tokens": NUM_TEXT,
-            "default_vocab_size": NUM_SPECIAL + NUM_TEXT,
+            "num_vocab_tokens": num_text,
+            "default_vocab_size": NUM_SPECIAL + num_text,
             "default_num_special_tokens": NUM_SPECIAL,
-            "version": "v11",
+            "version": version,
         },
-        "vocab": full["vocab"][:NUM_TEXT],
+        "vocab": full["vocab"][:num_text],
         "special_tokens": [
-            {"rank": i, "token_str": SPECIAL_TOKENS.get(i, f"<SPECIAL_{i}>"), "is_control": True}
-            for i in range(max(SPECIAL_TOKENS) + 1)
+            {"rank": i, "token_str": special.get(i, f"<SPECIAL_{i}>"), "is_control": True}
+            for i in range(max(special) + 1)
         ],
         "audio": {
             "sampling_rate": SAMPLE_RATE,
             "frame_rate": 12.5,
             "audio_encoding_config": {"num_mel_bins": 128, "hop_length": 160, "window_size": 400},
-            "chunk_length_s": 30.0,
+            **audio,
         },
     }
 
@@ -130,9 +133,11 @@ class LogMel:
 
     The same numbers as WhisperFeatureExtractor. For training, `warp` [B] stretches the frequency axis (a
     longer or shorter vocal tract) and `shape` [B, 128] is added to the logarithm of the spectrum.
+    `maximum` stands for the clip's own maximum: with 1.5 the numbers are VoxtralRealtimeFeatureExtractor's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, maximum: float | None = None) -> None:
+        self.maximum = maximum
         filters = WhisperFeatureExtractor(feature_size=128).mel_filters
         self.filters = torch.from_numpy(np.ascontiguousarray(filters.T)).float()
         self.hann = torch.hann_window(400, periodic=True)
@@ -154,7 +159,10 @@ class LogMel:
         mel = torch.clamp(filters @ power, min=1e-10).log10()
         if shape is not None:
             mel = torch.where(mel > -10, mel + shape[:, :, None], mel)
-        mel = torch.maximum(mel, mel.amax(dim=(1, 2), keepdim=True) - 8)
+        if self.maximum is None:
+            mel = torch.maximum(mel, mel.amax(dim=(1, 2), keepdim=True) - 8)
+        else:
+            mel = mel.clamp(min=self.maximum - 8)
         return (mel + 4) / 4
 
 
