@@ -270,12 +270,14 @@ fn endless_streams_match_absolute_positions<B: Backend>() {
             .collect::<Vec<_>>()
     };
     assert_close("encoder", &values(encoded), &flat(&expected), STAGE);
+    let embeddings = reference.project(&expected);
+    assert_close("projector", &values(audio), &flat(&embeddings), STAGE);
     let mut fed = vec![PAD; tokens];
     fed[0] = 1;
     for (position, &id) in (prompt..).zip(&found[..found.len() - 1]) {
         fed[position] = if id == END { PAD } else { id };
     }
-    let logits = reference.logits(&reference.project(&expected), &fed, delay);
+    let logits = reference.logits(&embeddings, &fed, delay);
     let best = |scores: &Vec<f64>| {
         let best = scores.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
         best.unwrap().0 as u32

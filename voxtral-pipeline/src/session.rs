@@ -426,7 +426,9 @@ impl<B: Backend> Session<'_, B> {
                 return Ok(());
             }
             let frames: Vec<f32> = self.frames.drain(..tokens * per_token).collect();
-            self.onsets.push(&frames, bins);
+            let timeline = &self.timeline;
+            self.onsets
+                .push(&frames, bins, |sample| timeline.is_sound(sample));
             let embeddings = self.encode(frames, bins)?;
             self.generator.fusion.push(embeddings);
             while let Some(choice) = self.generator.next() {

@@ -60,6 +60,14 @@ impl Timeline {
         self.ends_in_sound = false;
     }
 
+    /// Whether a sample of the stream is the user's.
+    pub(crate) fn is_sound(&self, sample: u64) -> bool {
+        !self
+            .silences
+            .iter()
+            .any(|silence| (silence.start..silence.end).contains(&sample))
+    }
+
     /// The user's sample that was heard at this one of the stream; within a silence, where it was
     /// put.
     pub(crate) fn user(&self, sample: u64) -> u64 {
@@ -91,6 +99,9 @@ mod tests {
         let asked = [0, 99, 100, 149, 150, 155, 160, 165, 1000];
         let found = asked.map(|sample| timeline.user(sample));
         assert_eq!(found, [0, 99, 100, 100, 100, 105, 110, 110, 110]);
+        let sound = asked.map(|sample| timeline.is_sound(sample));
+        let expected = [true, true, false, false, true, true, false, true, true];
+        assert_eq!(sound, expected);
     }
 
     #[test]

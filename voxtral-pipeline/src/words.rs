@@ -13,6 +13,7 @@
 //! encoder took anyway. Silence between the sound and the mark is taken off likewise.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -195,8 +196,9 @@ fn words_of(pieces: &[Piece]) -> Vec<Spelled> {
 /// The loudness of the last mel frames, which tells where a sound began.
 #[derive(Debug)]
 pub(crate) struct Onsets {
-    /// Mean of the log-mel features of a frame, the last of them up to `end`.
-    loudness: VecDeque<f32>,
+    /// Power of each frame over all mel bands, in decades; nothing for frames of silence that the
+    /// user did not send.
+    loudness: VecDeque<Option<f32>>,
     /// Frames since the beginning of the stream.
     frames: u64,
     /// Samples from one frame to the next.
@@ -217,12 +219,17 @@ const LONGEST_WORD: f64 = 2.0;
 /// A silence that may stand within a word, in seconds: the closure of a plosive is shorter.
 const LONGEST_CLOSURE: f64 = 0.15;
 
-/// Of the range between the quietest and the loudest frame, what counts as sound.
+/// Frames on each side over which loudness is averaged: noise is uneven.
+const SMOOTHING: u64 = 3;
+
+/// The share of the frames that counts as background, which a word and a pause leave at least.
+const BACKGROUND: f64 = 0.1;
+
+/// Of the range between the background and the loudest frame, what counts as sound.
 const SOUND: f32 = 0.3;
 
-/// The least range, in features (a quarter of a decade of power each), in which a sound can be
-/// told from what is around it.
-const LEAST_RANGE: f32 = 0.1;
+/// The least range, in decades of power, in which a sound can be told from what is around it.
+const LEAST_RANGE: f32 = 0.4;
 
 impl Onsets {
     /// For frames of `hop` samples, the first of which stand for `left` samples of silence. A word
@@ -246,14 +253,16 @@ impl Onsets {
         self.frames = 0;
     }
 
-    /// Takes frames, `[frames, bins]`.
-    pub(crate) fn push(&mut self, frames: &[f32], bins: usize) {
+    /// Takes frames, `[frames, bins]`, of which some stand for the user's sound: those at whose
+    /// sample `sent` says so.
+    pub(crate) fn push(&mut self, frames: &[f32], bins: usize, sent: impl Fn(u64) -> bool) {
         for frame in frames.chunks_exact(bins) {
             if self.loudness.len() == self.kept {
                 self.loudness.pop_front();
             }
-            self.loudness
-                .push_back(frame.iter().sum::<f32>() / bins as f32);
+            let sample = (self.frames * self.hop).checked_sub(self.left);
+            let heard = sample.is_some_and(&sent);
+            self.loudness.push_back(heard.then(|| loudness(frame)));
             self.frames += 1;
         }
     }
@@ -262,26 +271,17 @@ impl Onsets {
     /// of it where no sound stands out.
     fn sound(&self, earliest: u64, end: u64) -> (u64, u64) {
         let earliest = earliest.max(end.saturating_sub(self.longest_word));
-        let first = self.frames - self.loudness.len() as u64;
         let frame = |sample: u64| (sample + self.left) / self.hop;
-        let around_start = frame(end.saturating_sub(self.longest_word)).max(first);
-        let around = around_start..frame(end).min(self.frames);
-        if around.is_empty() {
+        let first = self.frames - self.loudness.len() as u64;
+        let around =
+            frame(end.saturating_sub(self.longest_word)).max(first)..frame(end).min(self.frames);
+        let Some(threshold) = self.threshold(around.clone()) else {
             return (earliest, end);
-        }
-        let at = |index: u64| self.loudness[(index - first) as usize];
-        let loudness = around.clone().map(at);
-        let (low, high) = loudness.fold((f32::MAX, f32::MIN), |(low, high), x| {
-            (low.min(x), high.max(x))
-        });
-        if high - low < LEAST_RANGE {
-            return (earliest, end);
-        }
-        let threshold = low + SOUND * (high - low);
+        };
         // Backwards over the sound, and over pauses as short as those within a word.
         let mut sound: Option<(u64, u64)> = None;
         for index in (frame(earliest).max(around.start)..around.end).rev() {
-            if at(index) >= threshold {
+            if self.level(index).is_some_and(|level| level >= threshold) {
                 let last = sound.map_or(index, |(_, last)| last);
                 sound = Some((index, last));
             } else if let Some((first, _)) = sound
@@ -298,6 +298,38 @@ impl Onsets {
             (sample(first), sample(last + 1))
         })
     }
+
+    /// What parts sound from background in these frames; nothing where none stands out.
+    fn threshold(&self, frames: Range<u64>) -> Option<f32> {
+        let mut levels: Vec<f32> = frames.filter_map(|index| self.level(index)).collect();
+        levels.sort_by(f32::total_cmp);
+        let loudest = *levels.last()?;
+        let background = levels[(levels.len() as f64 * BACKGROUND) as usize];
+        let range = loudest - background;
+        (range >= LEAST_RANGE).then_some(background + SOUND * range)
+    }
+
+    /// Loudness around a frame of the user's sound.
+    fn level(&self, index: u64) -> Option<f32> {
+        let first = self.frames - self.loudness.len() as u64;
+        let at = |index: u64| self.loudness[(index - first) as usize];
+        at(index)?;
+        let start = index.saturating_sub(SMOOTHING).max(first);
+        let end = (index + SMOOTHING + 1).min(self.frames);
+        let (sum, count) = (start..end)
+            .filter_map(at)
+            .fold((0.0, 0.0), |(sum, count), level| (sum + level, count + 1.0));
+        Some(sum / count)
+    }
+}
+
+/// Power of a frame of log-mel features `(log₁₀ P + 4) / 4` over all bands, in decades.
+fn loudness(frame: &[f32]) -> f32 {
+    let power: f32 = frame
+        .iter()
+        .map(|feature| 10_f32.powf(4.0 * feature - 4.0))
+        .sum();
+    power.max(f32::MIN_POSITIVE).log10()
 }
 
 #[cfg(test)]
@@ -402,9 +434,9 @@ mod tests {
     /// Frames that are loud (1) or quiet (0), after the silence on the left.
     fn heard(loudness: &[(usize, f32)]) -> Onsets {
         let mut onsets = deaf();
-        onsets.push(&vec![0.0; LEFT / 160], 1);
+        onsets.push(&vec![0.0; LEFT / 160], 1, |_| true);
         for &(frames, loud) in loudness {
-            onsets.push(&vec![loud; frames], 1);
+            onsets.push(&vec![loud; frames], 1, |_| true);
         }
         onsets
     }
@@ -433,7 +465,12 @@ mod tests {
             (&[(100, 1.0), (900, 0.0)], 0, 1000, (800, 1000)),
         ] {
             let found = heard(loudness).sound(earliest * frames, end * frames);
-            assert_eq!((found.0 / frames, found.1 / frames), sound, "{loudness:?}");
+            // Loudness is averaged over this many frames on both sides.
+            let near = |found: u64, expected: u64| (found / frames).abs_diff(expected) <= SMOOTHING;
+            assert!(
+                near(found.0, sound.0) && near(found.1, sound.1),
+                "{found:?} for {loudness:?}"
+            );
         }
     }
 
@@ -462,7 +499,7 @@ mod tests {
         stream.push(&vec![0.0; LEFT], &mut frames);
         stream.push(audio.samples(), &mut frames);
         let mut onsets = deaf();
-        onsets.push(&frames, 128);
+        onsets.push(&frames, 128, |_| true);
 
         let mut clock = WordClock::new(TOKEN as usize);
         let signs = ids.iter().map(|&id| match (id, tokenizer.token_bytes(id)) {
