@@ -168,7 +168,7 @@ pub(crate) struct ListenArgs {
     #[arg(long, group = "source")]
     pub(crate) mic: bool,
     /// Hear a file as fast as it was spoken, not as fast as the machine can follow.
-    #[arg(long, requires = "file")]
+    #[arg(long, requires = "file", conflicts_with = "stdin")]
     pub(crate) pace: bool,
     /// The samples on stdin have no header; this is their format.
     #[arg(

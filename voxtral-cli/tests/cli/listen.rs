@@ -338,7 +338,7 @@ fn sources_that_are_none_are_refused() {
             &["'mp3'", "s16le"],
         ),
         (&["--stdin", "--rate", "8000"], &["--raw"]),
-        (&["--stdin", "--pace"], &["FILE"]),
+        (&["--stdin", "--pace"], &["--pace", "--stdin"]),
         (
             &[&S16[..], &["--channels", "0"]].concat(),
             &["'0'", "--channels"],
