@@ -212,6 +212,16 @@ fn greedy_tokens_match_transformers<B: Backend>() {
     }
 }
 
+/// How often rings turn their keys back in a test: on a GPU's driver in software, every token is
+/// thousands of small kernels.
+fn turns<B: Backend>() -> usize {
+    let on_cpu = ["flex", "ndarray"].iter().any(|name| {
+        let backend = B::name(&B::Device::default());
+        backend.contains(name)
+    });
+    if on_cpu { 100 } else { 8 }
+}
+
 /// Rings that turn their keys back as often as they can, against absolute positions in `f64`,
 /// computed from scratch.
 fn endless_streams_match_absolute_positions<B: Backend>() {
@@ -232,10 +242,11 @@ fn endless_streams_match_absolute_positions<B: Backend>() {
     else {
         panic!("a Realtime model has windows")
     };
-    let tokens = 100 * read.get() + 50;
+    let turns = turns::<B>();
+    let tokens = turns * read.get() + 50;
     assert!(
-        tokens * 4 > 100 * (heard.get() + 3),
-        "100 turns of the encoder's ring too"
+        tokens * 4 > turns * (heard.get() + 3),
+        "the encoder's ring turns as often"
     );
 
     let bins = config.features.num_mel_bins;

@@ -90,6 +90,8 @@ fn suite(package: &str, feature: &str, filter: &str) -> Result<()> {
         command
             .args(["test", "--release", "--package", package])
             .args(["--features", feature, "--", filter])
+            // On one wgpu device, a test that passes alone once failed beside others.
+            .arg("--test-threads=1")
             // Tiny products, each tried with every kernel, would take longer than all else.
             .env("CUBECL_AUTOTUNE_LEVEL", "0");
         command
