@@ -40,6 +40,16 @@ fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Checks words of a stream that was cut somewhere: of a word that was cut, anything may be heard.
+#[track_caller]
+fn assert_begins(heard: &str) {
+    let mut heard: Vec<&str> = heard.split_whitespace().collect();
+    assert!(!heard.is_empty());
+    heard.pop();
+    let spoken: Vec<&str> = WORDS.split(' ').collect();
+    assert!(spoken.starts_with(&heard), "{heard:?}");
+}
+
 const S16: [&str; 5] = ["--stdin", "--raw", "s16le", "--rate", "16000"];
 
 #[test]
@@ -287,10 +297,7 @@ fn sound_that_breaks_off_is_heard_as_far_as_it_goes() {
     let bytes = std::fs::read(path).unwrap();
     let ran = Ran::fed(&mut listen(&scene, &["--stdin"]), &bytes[..bytes.len() / 2]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(
-        WORDS.starts_with(&words(&ran.stdout)) && !ran.stdout.is_empty(),
-        "{ran:?}"
-    );
+    assert_begins(&ran.stdout);
     assert_says(&ran.stderr, &["warning: "]);
 }
 
@@ -305,10 +312,7 @@ fn samples_that_are_no_numbers_end_the_stream_with_what_was_heard() {
     floats[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
     let arguments = ["-q", "--stdin", "--raw", "f32le", "--rate", "16000"];
     let ran = Ran::fed(&mut listen(&scene, &arguments), &floats);
-    assert!(
-        WORDS.starts_with(&words(&ran.stdout)) && !ran.stdout.is_empty(),
-        "{ran:?}"
-    );
+    assert_begins(&ran.stdout);
     assert_says(&ran.error(1), &["NaN", &(at / 4).to_string()]);
 }
 
@@ -399,8 +403,7 @@ fn an_interrupted_stream_prints_what_was_heard() {
         .unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{messages}");
     assert!(rest.ends_with('\n'), "the line is ended: {rest:?}");
-    let heard = words(&(first.to_owned() + &rest));
-    assert!(WORDS.starts_with(&heard), "{heard}");
+    assert_begins(&(first.to_owned() + &rest));
     let errors: Vec<&str> = messages
         .lines()
         .filter(|line| line.contains("error:"))
