@@ -110,13 +110,27 @@ where
 
 #[cfg(feature = "flex")]
 mod flex {
-    //! Burn's default CPU backend. Two of its operations have a direct form here: its cast goes
-    //! through a `f64` copy on one core, and every decoded token widens every matrix once; its
-    //! slice assignment copies the whole tensor, and every token would copy the KV cache.
+    //! Burn's default CPU backend. Three of its operations have a direct form here: products with a
+    //! weight run in our own kernels, which widen it in registers, where Burn would copy it; its
+    //! cast goes through a `f64` copy on one core; its slice assignment copies the whole tensor,
+    //! and every token would copy the KV cache.
+
+    use std::sync::LazyLock;
 
     use burn_flex::{Flex, FlexTensor, Layout};
     use burn_tensor::{Bytes, DType, Tensor, TensorPrimitive, bf16, f16};
     use rayon::prelude::*;
+    use voxtral_kernels::{Kernels, Shape, Weight};
+
+    use crate::plain;
+
+    /// The kernels of this processor, or those that the environment asks for.
+    static KERNELS: LazyLock<Kernels> = LazyLock::new(|| {
+        Kernels::from_env().unwrap_or_else(|error| {
+            tracing::warn!("{error}: taking the best");
+            Kernels::detect()
+        })
+    });
 
     impl super::Backend for Flex {
         fn widen(matrix: Tensor<Self, 2>) -> Tensor<Self, 2> {
@@ -127,6 +141,40 @@ mod flex {
                 _ => primitive,
             };
             Tensor::from_primitive(TensorPrimitive::Float(widened))
+        }
+
+        fn project(
+            x: Tensor<Self, 2>,
+            weight: &Tensor<Self, 2>,
+            bias: Option<&Tensor<Self, 1>>,
+        ) -> Tensor<Self, 2> {
+            let stored = weight.clone().into_primitive().tensor();
+            if !stored.layout().is_contiguous() || x.dtype() != DType::F32 {
+                return plain::linear(x, weight, bias);
+            }
+            let [rows, inputs] = x.dims();
+            let [outputs, _] = weight.dims();
+            let x = x.into_primitive().tensor().to_contiguous();
+            let bias = bias.map(|bias| bias.clone().into_primitive().tensor().to_contiguous());
+            let shape = Shape {
+                rows,
+                inputs,
+                outputs,
+            };
+            let mut out = vec![0.0_f32; rows * outputs];
+            let weight = match stored.dtype() {
+                DType::BF16 => Weight::Bf16(bytemuck::cast_slice(elements::<bf16>(&stored))),
+                DType::F16 => Weight::F16(bytemuck::cast_slice(elements::<f16>(&stored))),
+                _ => Weight::F32(elements(&stored)),
+            };
+            let bias = bias.as_ref().map(elements);
+            // Shapes were checked when the weights were loaded and by the layers before.
+            if let Err(error) = KERNELS.project(shape, elements(&x), weight, bias, &mut out) {
+                unreachable!("layers check their shapes: {error}");
+            }
+            let layout = Layout::contiguous([rows, outputs].into());
+            let product = FlexTensor::new(Bytes::from_elems(out), layout, DType::F32);
+            Tensor::from_primitive(TensorPrimitive::Float(product))
         }
 
         fn write(memory: Tensor<Self, 4>, start: usize, new: Tensor<Self, 4>) -> Tensor<Self, 4> {
@@ -144,6 +192,12 @@ mod flex {
             }
             Tensor::from_primitive(TensorPrimitive::Float(memory))
         }
+    }
+
+    /// The elements of a contiguous tensor.
+    fn elements<E: burn_tensor::Element + bytemuck::Pod>(tensor: &FlexTensor) -> &[E] {
+        let start = tensor.layout().start_offset();
+        &tensor.storage::<E>()[start..start + tensor.layout().num_elements()]
     }
 
     fn widen_with<E>(tensor: &FlexTensor, to_f32: impl Fn(E) -> f32 + Sync) -> FlexTensor

@@ -352,6 +352,28 @@ mod tests {
         }
     }
 
+    /// What a backend runs instead of this module's products.
+    #[test]
+    fn a_backends_own_product_is_the_plain_one() {
+        let (inputs, outputs) = (37, 29);
+        for rows in [1, 3, 8, 9, 40] {
+            // The second input is a view: its rows do not follow each other in memory.
+            let whole = noise([rows, inputs], 14);
+            let view = noise([inputs, rows], 15).transpose();
+            for dtype in [DType::F32, DType::BF16, DType::F16] {
+                let weight = noise([outputs, inputs], 16).cast(dtype);
+                for bias in [None, Some(noise([outputs], 17))] {
+                    for x in [&whole, &view] {
+                        let plain = linear(x.clone(), &weight, bias.as_ref());
+                        let expected: Vec<f64> = values(plain).into_iter().map(f64::from).collect();
+                        let found = Flex::project(x.clone(), &weight, bias.as_ref());
+                        assert_close(&values(found), &expected, 1e-5);
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn rms_norm_is_its_definition() {
         let (x, weight, eps) = (noise([1, 2, 5], 9), noise([5], 10), 0.1);

@@ -10,7 +10,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("voxtral-tokenizer", &[]),
     ("voxtral-checkpoint", &[]),
     ("voxtral-hub", &[]),
-    ("voxtral-nn", &["voxtral-checkpoint"]),
+    ("voxtral-kernels", &[]),
+    ("voxtral-nn", &["voxtral-checkpoint", "voxtral-kernels"]),
     ("voxtral-encoder", &["voxtral-checkpoint", "voxtral-nn"]),
     ("voxtral-decoder", &["voxtral-checkpoint", "voxtral-nn"]),
     (
@@ -35,11 +36,12 @@ const LAYERS: &[(&str, &[&str])] = &[
 const TOPS: [&str; 2] = ["voxtral-tests", "xtask"];
 
 /// Crates that must stay usable without Burn.
-const WITHOUT_BURN: [&str; 4] = [
+const WITHOUT_BURN: [&str; 5] = [
     "voxtral-audio",
     "voxtral-tokenizer",
     "voxtral-checkpoint",
     "voxtral-hub",
+    "voxtral-kernels",
 ];
 
 /// Licences that a dependency may be under, as SPDX names.

@@ -1,0 +1,134 @@
+//! Matrix products on the CPU: `x Wᵀ + b` with `x` in `f32` and the weight `W`, `[outputs, inputs]`,
+//! as it is stored: `f32`, bfloat16 or IEEE binary16. No copy of the weight is ever made; narrow
+//! formats are widened in registers, or a tile at a time in cache.
+//!
+//! | rows of `x` | kernel | bound by | how |
+//! |---|---|---|---|
+//! | 1 to 8 | `gemv` | memory | 8 weight rows side by side, each weight read from memory once |
+//! | more | `gemm` | arithmetic | rows in panels, widened weights in cache, sums in registers |
+//!
+//! | instruction set | where | vectors | sums of a tile | widening of bfloat16, binary16 |
+//! |---|---|---|---|---|
+//! | [`Isa::Avx512`] | x86-64 with AVX-512F | 16 | 8 weights × 48 rows | shift, `vcvtph2ps` |
+//! | [`Isa::Avx2`] | x86-64 with AVX2, FMA, F16C | 8 | 6 weights × 16 rows | shift, `vcvtph2ps` |
+//! | [`Isa::Portable`] | everywhere, the only one on ARM | 4 | 4 weights × 8 rows | integer operations |
+//!
+//! The best that the processor has is chosen at run time, or what `VOXTRAL_ISA` (`avx512`, `avx2`,
+//! `portable`) names. `vdpbf16ps` of AVX512-BF16 is not used: it rounds the input to bfloat16, and
+//! where it was measured it was slower than multiplication in `f32`.
+//!
+//! A result is the same, bit for bit, on any number of threads. It depends on the instruction set,
+//! and on whether the rows are few or many, but not on the other rows: what a row gives alone it
+//! gives among 8, and what it gives among 9 it gives among 1500.
+//!
+//! ```
+//! use voxtral_kernels::{Kernels, Shape, Weight};
+//!
+//! let kernels = Kernels::from_env()?;
+//! let shape = Shape { rows: 1, inputs: 2, outputs: 3 };
+//! let weight = [0x3f80, 0x0000, 0x0000, 0x3f80, 0x4000, 0x4000]; // 1 0, 0 1, 2 2
+//! let mut out = [0.0; 3];
+//! kernels.project(shape, &[3.0, 4.0], Weight::Bf16(&weight), Some(&[0.5; 3]), &mut out)?;
+//! assert_eq!(out, [3.5, 4.5, 14.5]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! `cargo bench -p voxtral-kernels` prints the speed of the products as shares of what the machine
+//! reads and multiplies at most.
+//!
+//! This is the only crate of the workspace that may use `unsafe`: a value of an implementation of
+//! the private trait `Simd` proves that its instructions exist, and every block says why it is
+//! sound.
+
+mod buffer;
+mod format;
+mod gemm;
+mod gemv;
+mod isa;
+mod portable;
+mod product;
+mod simd;
+mod threads;
+mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use isa::{Isa, IsaError};
+pub use product::{Shape, ShapeError, Weight};
+
+use portable::Portable;
+
+/// The kernels of one instruction set, which this processor has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernels {
+    /// Available: this is what makes the calls below sound.
+    isa: Isa,
+}
+
+impl Kernels {
+    /// Those of the best instruction set that this processor has.
+    #[must_use]
+    pub fn detect() -> Self {
+        Self { isa: Isa::detect() }
+    }
+
+    /// Those of an instruction set.
+    ///
+    /// # Errors
+    ///
+    /// [`IsaError`] if this processor does not have it.
+    pub fn new(isa: Isa) -> Result<Self, IsaError> {
+        match isa.is_available() {
+            true => Ok(Self { isa }),
+            false => Err(Isa::unavailable(isa.name())),
+        }
+    }
+
+    /// Those that the environment variable `VOXTRAL_ISA` names, or the best.
+    ///
+    /// # Errors
+    ///
+    /// [`IsaError`] if the variable names nothing that this processor has.
+    pub fn from_env() -> Result<Self, IsaError> {
+        Self::new(Isa::from_env()?)
+    }
+
+    /// The instruction set.
+    #[must_use]
+    pub fn isa(self) -> Isa {
+        self.isa
+    }
+
+    /// `out = x Wᵀ + b`, on the threads of rayon's current pool.
+    ///
+    /// # Errors
+    ///
+    /// [`ShapeError`] if an operand has not the number of elements that the shape asks for; `out`
+    /// is then as it was.
+    pub fn project(
+        self,
+        shape: Shape,
+        x: &[f32],
+        weight: Weight<'_>,
+        bias: Option<&[f32]>,
+        out: &mut [f32],
+    ) -> Result<(), ShapeError> {
+        shape.check(x, weight, bias, out)?;
+        match self.isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => {
+                // SAFETY: `isa` is available.
+                let simd = unsafe { x86::Avx512::new_unchecked() };
+                product::compute(simd, shape, x, weight, bias, out);
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => {
+                // SAFETY: `isa` is available.
+                let simd = unsafe { x86::Avx2::new_unchecked() };
+                product::compute(simd, shape, x, weight, bias, out);
+            }
+            _ => product::compute(Portable, shape, x, weight, bias, out),
+        }
+        Ok(())
+    }
+}

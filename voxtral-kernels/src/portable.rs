@@ -1,0 +1,90 @@
+//! The instruction set of any processor: what the compiler makes of plain loops.
+
+use std::array::from_fn;
+
+use crate::format::{widen_bf16, widen_f16};
+use crate::simd::{Kernel, Simd};
+use crate::tile::{Tile, tile};
+
+/// Vectors of 4, which SSE2 and NEON both have.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
+
+const LANES: usize = 4;
+
+impl Simd for Portable {
+    type V = [f32; LANES];
+
+    const LANES: usize = LANES;
+    const REGISTERS: usize = 16;
+    const TILE_SUMS: usize = 8;
+    const TILE_VECTORS: usize = 2;
+
+    #[inline(always)]
+    fn vectorize<K: Kernel>(self, kernel: K) {
+        kernel.run(self);
+    }
+
+    #[inline(always)]
+    unsafe fn tile(self, vectors: usize, of: Tile) {
+        // SAFETY: the caller's.
+        unsafe {
+            match vectors {
+                1 => tile::<Self, 8, 1>(self, of),
+                _ => tile::<Self, 4, 2>(self, of),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::V {
+        [value; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> Self::V {
+        // SAFETY: the caller's; an array has the alignment of its elements.
+        unsafe { from.cast::<[f32; LANES]>().read() }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const u16) -> Self::V {
+        // SAFETY: the caller's; an array has the alignment of its elements.
+        unsafe { from.cast::<[u16; LANES]>().read() }.map(widen_bf16)
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(self, from: *const u16) -> Self::V {
+        // SAFETY: the caller's; an array has the alignment of its elements.
+        unsafe { from.cast::<[u16; LANES]>().read() }.map(widen_f16)
+    }
+
+    #[inline(always)]
+    fn prefetch(self, _address: *const u8) {}
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, value: Self::V) {
+        // SAFETY: the caller's; an array has the alignment of its elements.
+        unsafe { to.cast::<[f32; LANES]>().write(value) };
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        from_fn(|i| a[i] + b[i])
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // Without the instruction, `f32::mul_add` is a call for every lane.
+        if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
+            from_fn(|i| a[i].mul_add(b[i], c[i]))
+        } else {
+            from_fn(|i| a[i] * b[i] + c[i])
+        }
+    }
+
+    #[inline(always)]
+    fn sum(self, [a, b, c, d]: Self::V) -> f32 {
+        (a + c) + (b + d)
+    }
+}

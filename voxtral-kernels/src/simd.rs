@@ -1,0 +1,75 @@
+//! Vectors of `f32`: what the kernels need of an instruction set.
+
+/// The most lanes of any vector here.
+pub(crate) const MAX_LANES: usize = 16;
+
+/// Vector instructions; a value of an implementing type proves that the processor has them.
+///
+/// Methods and kernels are `inline(always)`, so that all of a kernel ends up in the one function
+/// of [`Simd::vectorize`], which is compiled for the instruction set.
+pub(crate) trait Simd: Copy + Send + Sync {
+    /// `LANES` values.
+    type V: Copy;
+
+    const LANES: usize;
+    /// Vector registers.
+    const REGISTERS: usize;
+    /// Sums in the registers of a tile of a product of many rows.
+    const TILE_SUMS: usize;
+    /// The most vectors of input rows of a tile.
+    const TILE_VECTORS: usize;
+
+    /// Runs a kernel compiled for this instruction set.
+    fn vectorize<K: Kernel>(self, kernel: K);
+
+    /// Computes a tile of `vectors` vectors of input rows, at most [`Simd::TILE_VECTORS`], and as
+    /// many weight rows as make [`Simd::TILE_SUMS`].
+    ///
+    /// # Safety
+    ///
+    /// As of [`tile`](crate::tile::tile).
+    unsafe fn tile(self, vectors: usize, tile: crate::tile::Tile);
+
+    fn splat(self, value: f32) -> Self::V;
+
+    /// # Safety
+    ///
+    /// `from` is valid for reads of `LANES` values.
+    unsafe fn load(self, from: *const f32) -> Self::V;
+
+    /// Widens bfloat16.
+    ///
+    /// # Safety
+    ///
+    /// `from` is valid for reads of `LANES` values.
+    unsafe fn load_bf16(self, from: *const u16) -> Self::V;
+
+    /// Widens IEEE binary16.
+    ///
+    /// # Safety
+    ///
+    /// `from` is valid for reads of `LANES` values.
+    unsafe fn load_f16(self, from: *const u16) -> Self::V;
+
+    /// Asks for memory that may be read soon. Any address will do.
+    fn prefetch(self, address: *const u8);
+
+    /// # Safety
+    ///
+    /// `to` is valid for writes of `LANES` values.
+    unsafe fn store(self, to: *mut f32, value: Self::V);
+
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+
+    /// `a b + c`, rounded once where the instruction set can.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+
+    /// The sum of the lanes, in an order that does not change.
+    fn sum(self, value: Self::V) -> f32;
+}
+
+/// Work that is compiled once for every instruction set.
+pub(crate) trait Kernel {
+    /// Must be `inline(always)`.
+    fn run<S: Simd>(self, simd: S);
+}
