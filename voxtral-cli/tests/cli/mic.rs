@@ -64,14 +64,15 @@ fn a_microphone_is_heard_as_a_file_is() {
     let heard_in_time = Arc::new(AtomicBool::new(false));
     let (flag, id) = (Arc::clone(&heard_in_time), child.id());
     let watchdog = thread::spawn(move || {
-        for _ in 0..1200 {
+        let mut waited = 0;
+        while waited < 1200 && !flag.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(100));
-            if flag.load(Ordering::Relaxed) {
-                return;
-            }
+            waited += 1;
         }
-        let kill = format!("kill -KILL {id}");
-        let _ = Command::new("sh").args(["-c", &kill]).status();
+        if !flag.load(Ordering::Relaxed) {
+            let kill = format!("kill -KILL {id}");
+            let _ = Command::new("sh").args(["-c", &kill]).status();
+        }
     });
     let mut heard = vec![0; words.len()];
     let read = child.stdout.take().unwrap().read_exact(&mut heard);
