@@ -47,6 +47,7 @@ mod gemv;
 mod isa;
 mod portable;
 mod product;
+mod quant;
 mod simd;
 mod threads;
 mod tile;
@@ -55,6 +56,7 @@ mod x86;
 
 pub use isa::{Isa, IsaError};
 pub use product::{Shape, ShapeError, Weight};
+pub use quant::{PANEL, Quant, UNIT, dequantize, quantize};
 
 use portable::Portable;
 
