@@ -23,23 +23,30 @@ impl Buffer {
         // SAFETY: a `Line` is `LINE` values without padding, and there are enough of them.
         unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), len) }
     }
+
+    /// `len` words, whatever they are.
+    pub(crate) fn words(&mut self, len: usize) -> &mut [u32] {
+        let values = self.get(len);
+        // SAFETY: both are 32 bits of any value.
+        unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), len) }
+    }
 }
 
 /// The values of a slice, of which several threads write different ones.
-#[derive(Clone, Copy)]
-pub(crate) struct Shared<'a> {
-    first: *mut f32,
+#[derive(Debug)]
+pub(crate) struct Shared<'a, T = f32> {
+    first: *mut T,
     len: usize,
-    slice: PhantomData<&'a mut [f32]>,
+    slice: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: it stands for a `&mut [f32]`, which may be sent, and whose parts `part` hands out once.
-unsafe impl Send for Shared<'_> {}
+// SAFETY: it stands for a `&mut [T]`, which may be sent, and whose parts `part` hands out once.
+unsafe impl<T: Send> Send for Shared<'_, T> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared<'_> {}
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
-impl<'a> Shared<'a> {
-    pub(crate) fn new(slice: &'a mut [f32]) -> Self {
+impl<'a, T> Shared<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
         Self {
             first: slice.as_mut_ptr(),
             len: slice.len(),
@@ -53,9 +60,18 @@ impl<'a> Shared<'a> {
     ///
     /// While the part lives, no other part that overlaps it does.
     #[inline]
-    pub(crate) unsafe fn part(&self, start: usize, len: usize) -> &'a mut [f32] {
+    pub(crate) unsafe fn part(&self, start: usize, len: usize) -> &'a mut [T] {
         assert!(start <= self.len && len <= self.len - start);
         // SAFETY: within the slice, by the line above; not shared, by the caller.
         unsafe { std::slice::from_raw_parts_mut(self.first.add(start), len) }
     }
 }
+
+impl<T> Clone for Shared<'_, T> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<'_, T> {}

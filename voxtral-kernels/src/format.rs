@@ -8,8 +8,6 @@ pub(crate) trait Format: Copy + Send + Sync {
 
     const ZERO: Self::Bits;
 
-    fn widen(bits: Self::Bits) -> f32;
-
     /// # Safety
     ///
     /// `from` is valid for reads of [`Simd::LANES`] values.
@@ -31,11 +29,6 @@ impl Format for F32 {
     const ZERO: f32 = 0.0;
 
     #[inline(always)]
-    fn widen(bits: f32) -> f32 {
-        bits
-    }
-
-    #[inline(always)]
     unsafe fn load<S: Simd>(simd: S, from: *const f32) -> S::V {
         // SAFETY: the caller's.
         unsafe { simd.load(from) }
@@ -48,11 +41,6 @@ impl Format for Bf16 {
     const ZERO: u16 = 0;
 
     #[inline(always)]
-    fn widen(bits: u16) -> f32 {
-        widen_bf16(bits)
-    }
-
-    #[inline(always)]
     unsafe fn load<S: Simd>(simd: S, from: *const u16) -> S::V {
         // SAFETY: the caller's.
         unsafe { simd.load_bf16(from) }
@@ -63,11 +51,6 @@ impl Format for F16 {
     type Bits = u16;
 
     const ZERO: u16 = 0;
-
-    #[inline(always)]
-    fn widen(bits: u16) -> f32 {
-        widen_f16(bits)
-    }
 
     #[inline(always)]
     unsafe fn load<S: Simd>(simd: S, from: *const u16) -> S::V {

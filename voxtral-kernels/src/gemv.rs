@@ -24,7 +24,8 @@ const ROWS: usize = 4;
 
 /// Every input row times some weight rows.
 pub(crate) struct Gemv<'a, F: Format> {
-    pub(crate) product: Product<'a, F>,
+    pub(crate) product: Product<'a>,
+    pub(crate) weight: &'a [F::Bits],
     /// The weight rows. No other thread has any of them.
     pub(crate) outputs: Range<usize>,
     pub(crate) out: Shared<'a>,
@@ -76,15 +77,10 @@ impl<F: Format> Gemv<'_, F> {
         row: usize,
         first: usize,
     ) -> usize {
-        let Product {
-            shape,
-            x,
-            weight,
-            bias,
-        } = self.product;
+        let Product { shape, x, bias } = self.product;
         let (inputs, outputs) = (shape.inputs, shape.outputs);
         let x = &x[row * inputs..(row + R) * inputs];
-        let weight = &weight[first * inputs..(first + W) * inputs];
+        let weight = &self.weight[first * inputs..(first + W) * inputs];
         let sums = dots::<S, F, R, W>(simd, inputs, x, weight);
         for r in 0..R {
             // SAFETY: this thread alone has these outputs, and the part dies at once.

@@ -40,25 +40,39 @@
 //! the private trait `Simd` proves that its instructions exist, and every block says why it is
 //! sound.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod buffer;
+#[cfg(target_arch = "x86_64")]
+mod dots;
+mod few;
 mod format;
 mod gemm;
 mod gemv;
 mod isa;
+pub mod machine;
+mod micro;
 mod portable;
 mod product;
 mod quant;
+#[cfg(target_arch = "x86_64")]
+mod shuffle;
 mod simd;
+mod source;
 mod threads;
-mod tile;
+mod word;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use isa::{Isa, IsaError};
 pub use product::{Shape, ShapeError, Weight};
 pub use quant::{PANEL, Quant, UNIT, dequantize, quantize};
+pub use threads::{ThreadsError, physical_cores, set_threads, threads};
 
+use few::Widening;
+use micro::Fma;
 use portable::Portable;
+use product::{Machine, Product};
 
 /// The kernels of one instruction set, which this processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,21 +130,71 @@ impl Kernels {
         out: &mut [f32],
     ) -> Result<(), ShapeError> {
         shape.check(x, weight, bias, out)?;
+        let product = Product { shape, x, bias };
         match self.isa {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `isa` is available.
+            Isa::Amx => unsafe {
+                let (simd, tiles) = (x86::Avx512::new_unchecked(), amx::Tiles::new_unchecked());
+                let (narrow, coded, few) = (tiles, tiles, dots::Vnni::new_unchecked());
+                Machine {
+                    simd,
+                    narrow,
+                    coded,
+                    few,
+                }
+                .compute(product, weight, out);
+            },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `isa` is available.
+            Isa::Avx512Bf16 => unsafe {
+                let (simd, pairs) = (x86::Avx512::new_unchecked(), dots::Pairs::new_unchecked());
+                let (narrow, coded, few) = (pairs, pairs, dots::Vnni::new_unchecked());
+                Machine {
+                    simd,
+                    narrow,
+                    coded,
+                    few,
+                }
+                .compute(product, weight, out);
+            },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `isa` is available.
+            Isa::Avx512Vnni => unsafe {
+                let (simd, vnni) = (x86::Avx512::new_unchecked(), dots::Vnni::new_unchecked());
+                let (narrow, coded, few) = (Fma(simd), vnni, vnni);
+                Machine {
+                    simd,
+                    narrow,
+                    coded,
+                    few,
+                }
+                .compute(product, weight, out);
+            },
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => {
                 // SAFETY: `isa` is available.
                 let simd = unsafe { x86::Avx512::new_unchecked() };
-                product::compute(simd, shape, x, weight, bias, out);
+                widening(simd).compute(product, weight, out);
             }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => {
                 // SAFETY: `isa` is available.
                 let simd = unsafe { x86::Avx2::new_unchecked() };
-                product::compute(simd, shape, x, weight, bias, out);
+                widening(simd).compute(product, weight, out);
             }
-            _ => product::compute(Portable, shape, x, weight, bias, out),
+            _ => widening(Portable).compute(product, weight, out),
         }
         Ok(())
+    }
+}
+
+/// Everything in `f32`.
+fn widening<S: simd::Simd>(simd: S) -> Machine<S, Fma<S>, Fma<S>, Widening<S>> {
+    Machine {
+        simd,
+        narrow: Fma(simd),
+        coded: Fma(simd),
+        few: Widening(simd),
     }
 }

@@ -3,8 +3,9 @@
 use std::array::from_fn;
 
 use crate::format::{widen_bf16, widen_f16};
-use crate::simd::{Kernel, Simd};
-use crate::tile::{Tile, tile};
+use crate::micro::{Tile, fma_tile};
+use crate::quant::{BLOCK, PANEL, QUAD, UNIT, level};
+use crate::simd::{Kernel, Levels, MAX_LANES, Simd};
 
 /// Vectors of 4, which SSE2 and NEON both have.
 #[derive(Clone, Copy)]
@@ -12,13 +13,24 @@ pub(crate) struct Portable;
 
 const LANES: usize = 4;
 
+/// What every code stands for with every step.
+static LEVELS: [[i8; 16]; 16] = {
+    let mut levels = [[0; 16]; 16];
+    let mut i = 0;
+    while i < 256 {
+        levels[i / 16][i % 16] = level(i % 16, i / 16);
+        i += 1;
+    }
+    levels
+};
+
 impl Simd for Portable {
     type V = [f32; LANES];
 
     const LANES: usize = LANES;
     const REGISTERS: usize = 16;
-    const TILE_SUMS: usize = 8;
-    const TILE_VECTORS: usize = 2;
+    const TILE_ROWS: usize = 2;
+    const TILE_PANELS: usize = 1;
 
     #[inline(always)]
     fn vectorize<K: Kernel>(self, kernel: K) {
@@ -26,12 +38,46 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    unsafe fn tile(self, vectors: usize, of: Tile) {
+    unsafe fn tile(self, of: Tile) {
         // SAFETY: the caller's.
-        unsafe {
-            match vectors {
-                1 => tile::<Self, 8, 1>(self, of),
-                _ => tile::<Self, 4, 2>(self, of),
+        unsafe { fma_tile::<Self, 2, 4>(self, of) };
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: &mut [Self::V; MAX_LANES]) {
+        let of: [Self::V; LANES] = from_fn(|i| rows[i]);
+        for (i, row) in rows.iter_mut().take(LANES).enumerate() {
+            *row = from_fn(|j| of[j][i]);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn levels(self, codes: *const u8, steps: *const u16, out: &mut Levels) {
+        for row in 0..PANEL {
+            // SAFETY: there are steps of every row.
+            let steps = unsafe { steps.add(row).read_unaligned() };
+            for quad in 0..UNIT / QUAD {
+                let step = steps >> (quad * QUAD / BLOCK * 4) & 15;
+                for i in 0..QUAD {
+                    // SAFETY: there are codes of every row and two quads.
+                    let code = unsafe { *codes.add((quad / 2 * PANEL + row) * QUAD + i) };
+                    let code = code >> (quad % 2 * 4) & 15;
+                    out.0[(quad * PANEL + row) * QUAD + i] =
+                        LEVELS[usize::from(step)][usize::from(code)];
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn widen_quad(self, quad: *const i8, scales: *const f32, to: *mut f32) {
+        for row in 0..PANEL {
+            for i in 0..QUAD {
+                // SAFETY: the caller's.
+                unsafe {
+                    *to.add(i * PANEL + row) =
+                        f32::from(*quad.add(row * QUAD + i)) * *scales.add(row);
+                }
             }
         }
     }

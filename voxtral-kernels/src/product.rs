@@ -1,17 +1,21 @@
 //! `x Wᵀ + b`: shapes, and which kernel computes which.
 
 use crate::buffer::Shared;
+use crate::few::Few;
 use crate::format::{Bf16, F16, F32, Format};
 use crate::gemm::gemm;
 use crate::gemv::{GROUP, Gemv};
+use crate::micro::{Fma, Micro};
+use crate::quant::{PANEL, Quant};
 use crate::simd::Simd;
+use crate::source::{Panels, Rows, Source};
 use crate::threads::for_each_part;
 
 /// The largest number of rows that is a few. Beyond, weights are widened for all rows at once.
-const FEW_ROWS: usize = 8;
+pub(crate) const FEW_ROWS: usize = 8;
 
 /// Bytes of weights that a thread takes at a time.
-const PART_BYTES: usize = 1 << 16;
+pub(crate) const PART_BYTES: usize = 1 << 16;
 
 /// The shape of a product: `x` is `[rows, inputs]`, the weight `[outputs, inputs]`, the result
 /// `[rows, outputs]`.
@@ -25,7 +29,7 @@ pub struct Shape {
     pub outputs: usize,
 }
 
-/// A weight as it is stored, one row of inputs for each output.
+/// A weight as it is stored, one row of inputs for each output, or panels of them.
 #[derive(Clone, Copy, Debug)]
 pub enum Weight<'a> {
     /// Single precision.
@@ -34,6 +38,8 @@ pub enum Weight<'a> {
     Bf16(&'a [u16]),
     /// The bits of IEEE binary16.
     F16(&'a [u16]),
+    /// Panels of codes and scales, [`Quant::bytes`] of them.
+    Quantized(Quant, &'a [u8]),
 }
 
 /// An operand that has not the number of elements that the shape asks for.
@@ -51,15 +57,6 @@ pub struct ShapeError {
     pub expected: [usize; 2],
 }
 
-impl Weight<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Self::F32(values) => values.len(),
-            Self::Bf16(bits) | Self::F16(bits) => bits.len(),
-        }
-    }
-}
-
 impl Shape {
     pub(crate) fn check(
         self,
@@ -73,13 +70,29 @@ impl Shape {
             inputs,
             outputs,
         } = self;
+        let (weight, stored) = match weight {
+            Weight::F32(values) => (values.len(), Some([outputs, inputs])),
+            Weight::Bf16(bits) | Weight::F16(bits) => (bits.len(), Some([outputs, inputs])),
+            Weight::Quantized(quant, data) => {
+                let bytes = quant.bytes(outputs, inputs);
+                (
+                    data.len(),
+                    bytes.map(|_| [outputs.div_ceil(PANEL), quant.panel_bytes(inputs)]),
+                )
+            }
+        };
         let operands = [
-            ("x", x.len(), [rows, inputs]),
-            ("weight", weight.len(), [outputs, inputs]),
-            ("bias", bias.map_or(outputs, <[f32]>::len), [1, outputs]),
-            ("out", out.len(), [rows, outputs]),
+            ("x", x.len(), Some([rows, inputs])),
+            ("weight", weight, stored),
+            (
+                "bias",
+                bias.map_or(outputs, <[f32]>::len),
+                Some([1, outputs]),
+            ),
+            ("out", out.len(), Some([rows, outputs])),
         ];
         for (operand, found, expected) in operands {
+            let expected = expected.unwrap_or([usize::MAX; 2]);
             if expected[0].checked_mul(expected[1]) != Some(found) {
                 return Err(ShapeError {
                     operand,
@@ -92,24 +105,15 @@ impl Shape {
     }
 }
 
-/// The operands of a product, whose lengths are those of its shape.
-pub(crate) struct Product<'a, F: Format> {
+/// The operands of a product but for the weight, whose lengths are those of its shape.
+#[derive(Clone, Copy)]
+pub(crate) struct Product<'a> {
     pub(crate) shape: Shape,
     pub(crate) x: &'a [f32],
-    pub(crate) weight: &'a [F::Bits],
     pub(crate) bias: Option<&'a [f32]>,
 }
 
-impl<F: Format> Clone for Product<'_, F> {
-    #[inline(always)]
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<F: Format> Copy for Product<'_, F> {}
-
-impl<F: Format> Product<'_, F> {
+impl Product<'_> {
     pub(crate) fn multiplications(&self) -> usize {
         let Shape {
             rows,
@@ -120,68 +124,78 @@ impl<F: Format> Product<'_, F> {
     }
 }
 
-/// Computes a product whose shape has been checked.
-pub(crate) fn compute<S: Simd>(
-    simd: S,
-    shape: Shape,
-    x: &[f32],
-    weight: Weight<'_>,
-    bias: Option<&[f32]>,
-    out: &mut [f32],
-) {
-    match weight {
-        Weight::F32(weight) => multiply::<S, F32>(
-            simd,
-            Product {
-                shape,
-                x,
-                weight,
-                bias,
-            },
-            out,
-        ),
-        Weight::Bf16(weight) => multiply::<S, Bf16>(
-            simd,
-            Product {
-                shape,
-                x,
-                weight,
-                bias,
-            },
-            out,
-        ),
-        Weight::F16(weight) => multiply::<S, F16>(
-            simd,
-            Product {
-                shape,
-                x,
-                weight,
-                bias,
-            },
-            out,
-        ),
+/// How an instruction set computes what it has a choice for.
+#[derive(Clone, Copy)]
+pub(crate) struct Machine<S, N, C, Q> {
+    pub(crate) simd: S,
+    /// Many rows times a bfloat16 weight.
+    pub(crate) narrow: N,
+    /// Many rows times a quantized weight.
+    pub(crate) coded: C,
+    /// A few rows times a quantized weight.
+    pub(crate) few: Q,
+}
+
+impl<S, N, C, Q> Machine<S, N, C, Q>
+where
+    S: Simd,
+    N: Micro,
+    C: Micro,
+    Q: Few,
+    for<'a> Rows<'a, Bf16>: Source<N::Word>,
+    for<'a> Panels<'a>: Source<C::Word>,
+{
+    /// Computes a product whose shape has been checked.
+    pub(crate) fn compute(self, product: Product<'_>, weight: Weight<'_>, out: &mut [f32]) {
+        let Shape {
+            rows,
+            inputs,
+            outputs,
+        } = product.shape;
+        if rows == 0 || outputs == 0 {
+            return;
+        }
+        let out = Shared::new(out);
+        let exact = Fma(self.simd);
+        let few = rows <= FEW_ROWS || inputs == 0;
+        match weight {
+            Weight::F32(weight) if few => gemv::<S, F32>(self.simd, product, weight, out),
+            Weight::Bf16(weight) if few => gemv::<S, Bf16>(self.simd, product, weight, out),
+            Weight::F16(weight) if few => gemv::<S, F16>(self.simd, product, weight, out),
+            Weight::F32(values) => gemm(exact, product, Rows::<F32> { values, inputs }, out),
+            // bfloat16 words would take three of its bits.
+            Weight::F16(values) => gemm(exact, product, Rows::<F16> { values, inputs }, out),
+            Weight::Bf16(values) => {
+                gemm(self.narrow, product, Rows::<Bf16> { values, inputs }, out);
+            }
+            Weight::Quantized(quant, data) => {
+                let weight = Panels {
+                    quant,
+                    data,
+                    inputs,
+                };
+                if few {
+                    self.few.compute(product, weight, out);
+                } else {
+                    gemm(self.coded, product, weight, out);
+                }
+            }
+        }
     }
 }
 
-fn multiply<S: Simd, F: Format>(simd: S, product: Product<'_, F>, out: &mut [f32]) {
+/// Computes a product of a few rows.
+fn gemv<S: Simd, F: Format>(simd: S, product: Product<'_>, weight: &[F::Bits], out: Shared<'_>) {
     let Shape {
-        rows,
-        inputs,
-        outputs,
+        inputs, outputs, ..
     } = product.shape;
-    if rows == 0 || outputs == 0 {
-        return;
-    }
-    let out = Shared::new(out);
-    if inputs > 0 && rows > FEW_ROWS {
-        return gemm(simd, product, out);
-    }
     let groups = PART_BYTES / (GROUP * inputs * size_of::<F::Bits>()).max(1);
     let part = GROUP * groups.max(1);
     for_each_part(outputs.div_ceil(part), product.multiplications(), |i| {
         let outputs = i * part..((i + 1) * part).min(outputs);
-        simd.vectorize(Gemv {
+        simd.vectorize(Gemv::<F> {
             product,
+            weight,
             outputs,
             out,
         });

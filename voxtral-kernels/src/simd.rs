@@ -1,5 +1,12 @@
 //! Vectors of `f32`: what the kernels need of an instruction set.
 
+use crate::micro::Tile;
+use crate::quant::{PANEL, UNIT};
+
+/// The values of a unit, quad by quad.
+#[repr(align(64))]
+pub(crate) struct Levels(pub(crate) [i8; PANEL * UNIT]);
+
 /// The most lanes of any vector here.
 pub(crate) const MAX_LANES: usize = 16;
 
@@ -14,21 +21,38 @@ pub(crate) trait Simd: Copy + Send + Sync {
     const LANES: usize;
     /// Vector registers.
     const REGISTERS: usize;
-    /// Sums in the registers of a tile of a product of many rows.
-    const TILE_SUMS: usize;
-    /// The most vectors of input rows of a tile.
-    const TILE_VECTORS: usize;
+    /// Input rows of a tile of a product of many rows.
+    const TILE_ROWS: usize;
+    /// Panels of such a tile.
+    const TILE_PANELS: usize;
 
     /// Runs a kernel compiled for this instruction set.
     fn vectorize<K: Kernel>(self, kernel: K);
 
-    /// Computes a tile of `vectors` vectors of input rows, at most [`Simd::TILE_VECTORS`], and as
-    /// many weight rows as make [`Simd::TILE_SUMS`].
+    /// Computes a tile of [`Simd::TILE_ROWS`] rows and [`Simd::TILE_PANELS`] panels.
     ///
     /// # Safety
     ///
-    /// As of [`tile`](crate::tile::tile).
-    unsafe fn tile(self, vectors: usize, tile: crate::tile::Tile);
+    /// As of [`fma_tile`](crate::micro::fma_tile).
+    unsafe fn tile(self, tile: Tile);
+
+    /// Transposes the first `LANES` of these rows.
+    fn transpose(self, rows: &mut [Self::V; MAX_LANES]);
+
+    /// The values of a unit of [`Quant::Q4`](crate::Quant::Q4) without the rows' scales.
+    ///
+    /// # Safety
+    ///
+    /// `codes` and `steps` are valid for reads of a unit's codes and of its steps.
+    unsafe fn levels(self, codes: *const u8, steps: *const u16, out: &mut Levels);
+
+    /// The values of a quad times their rows' scales, `[QUAD, PANEL]`.
+    ///
+    /// # Safety
+    ///
+    /// `quad` and `scales` are valid for reads of a quad's values and of a panel's scales, and
+    /// `to` for writes of `QUAD · PANEL` values.
+    unsafe fn widen_quad(self, quad: *const i8, scales: *const f32, to: *mut f32);
 
     fn splat(self, value: f32) -> Self::V;
 

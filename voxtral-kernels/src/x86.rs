@@ -2,10 +2,12 @@
 
 use std::arch::x86_64::*;
 
-use crate::simd::{Kernel, Simd};
-use crate::tile::{Tile, tile};
+use crate::micro::{Tile, fma_tile};
+use crate::quant::{BLOCK, PANEL, QUAD, UNIT};
+use crate::shuffle::{Unpack256, Unpack512, transpose8, transpose16};
+use crate::simd::{Kernel, Levels, MAX_LANES, Simd};
 
-/// AVX-512F, AVX2, FMA and F16C. A value exists only where the processor has them.
+/// AVX-512 F, BW, DQ and VL, AVX2, FMA and F16C. A value exists only where the processor has them.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
 
@@ -16,12 +18,12 @@ pub(crate) struct Avx2(());
 impl Avx512 {
     /// # Safety
     ///
-    /// The processor has AVX-512F, AVX2, FMA and F16C.
+    /// The processor has AVX-512 F, BW, DQ and VL, AVX2, FMA and F16C.
     pub(crate) unsafe fn new_unchecked() -> Self {
         Self(())
     }
 
-    #[target_feature(enable = "avx512f,avx2,fma,f16c")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
     fn enter<K: Kernel>(self, kernel: K) {
         kernel.run(self);
     }
@@ -46,8 +48,8 @@ impl Simd for Avx512 {
 
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
-    const TILE_SUMS: usize = 24;
-    const TILE_VECTORS: usize = 3;
+    const TILE_ROWS: usize = 12;
+    const TILE_PANELS: usize = 2;
 
     #[inline]
     fn vectorize<K: Kernel>(self, kernel: K) {
@@ -56,13 +58,53 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn tile(self, vectors: usize, of: Tile) {
+    unsafe fn tile(self, of: Tile) {
         // SAFETY: the caller's.
+        unsafe { fma_tile::<Self, 12, 2>(self, of) };
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: &mut [__m512; MAX_LANES]) {
+        // SAFETY: `self` exists.
+        unsafe { transpose16(rows) };
+    }
+
+    #[inline(always)]
+    unsafe fn levels(self, codes: *const u8, steps: *const u16, out: &mut Levels) {
+        // SAFETY: `self` exists; the pointers are the caller's.
         unsafe {
-            match vectors {
-                1 => tile::<Self, 24, 1>(self, of),
-                2 => tile::<Self, 12, 2>(self, of),
-                _ => tile::<Self, 8, 3>(self, of),
+            let unpack = Unpack512::new();
+            let steps = _mm512_cvtepu16_epi32(_mm256_loadu_si256(steps.cast()));
+            for block in 0..UNIT / BLOCK {
+                let multipliers = unpack.multipliers(steps, block as u32);
+                for v in 0..2 {
+                    let at = (2 * block + v) * PANEL * QUAD;
+                    let codes = _mm512_loadu_si512(codes.add(at).cast());
+                    let pair = unpack.levels(codes, multipliers);
+                    for (i, levels) in pair.into_iter().enumerate() {
+                        let to = out.0.as_mut_ptr().add(2 * at + i * PANEL * QUAD);
+                        _mm512_storeu_si512(to.cast(), levels);
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn widen_quad(self, quad: *const i8, scales: *const f32, to: *mut f32) {
+        // SAFETY: `self` exists; the pointers are the caller's.
+        unsafe {
+            let quad = _mm512_loadu_si512(quad.cast());
+            let scales = _mm512_loadu_ps(scales);
+            let bytes = [
+                _mm512_slli_epi32::<24>(quad),
+                _mm512_slli_epi32::<16>(quad),
+                _mm512_slli_epi32::<8>(quad),
+                quad,
+            ];
+            for (i, byte) in bytes.into_iter().enumerate() {
+                let value = _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(byte));
+                _mm512_storeu_ps(to.add(i * PANEL), _mm512_mul_ps(value, scales));
             }
         }
     }
@@ -136,8 +178,8 @@ impl Simd for Avx2 {
 
     const LANES: usize = 8;
     const REGISTERS: usize = 16;
-    const TILE_SUMS: usize = 12;
-    const TILE_VECTORS: usize = 2;
+    const TILE_ROWS: usize = 6;
+    const TILE_PANELS: usize = 1;
 
     #[inline]
     fn vectorize<K: Kernel>(self, kernel: K) {
@@ -146,12 +188,60 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn tile(self, vectors: usize, of: Tile) {
+    unsafe fn tile(self, of: Tile) {
         // SAFETY: the caller's.
+        unsafe { fma_tile::<Self, 6, 2>(self, of) };
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: &mut [__m256; MAX_LANES]) {
+        // SAFETY: `self` exists.
+        unsafe { transpose8(rows) };
+    }
+
+    #[inline(always)]
+    unsafe fn levels(self, codes: *const u8, steps: *const u16, out: &mut Levels) {
+        // SAFETY: `self` exists; the pointers are the caller's.
         unsafe {
-            match vectors {
-                1 => tile::<Self, 12, 1>(self, of),
-                _ => tile::<Self, 6, 2>(self, of),
+            let unpack = Unpack256::new();
+            for half in 0..2 {
+                let steps = steps.add(half * PANEL / 2);
+                let steps = _mm256_cvtepu16_epi32(_mm_loadu_si128(steps.cast()));
+                for block in 0..UNIT / BLOCK {
+                    let multipliers = unpack.multipliers(steps, block as i32);
+                    for v in 0..2 {
+                        let at = (2 * block + v) * PANEL * QUAD;
+                        let codes = codes.add(at + half * 32);
+                        let pair = unpack.levels(_mm256_loadu_si256(codes.cast()), multipliers);
+                        for (i, levels) in pair.into_iter().enumerate() {
+                            let to = out.0.as_mut_ptr();
+                            let to = to.add(2 * at + i * PANEL * QUAD + half * 32);
+                            _mm256_storeu_si256(to.cast(), levels);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn widen_quad(self, quad: *const i8, scales: *const f32, to: *mut f32) {
+        // SAFETY: `self` exists; the pointers are the caller's.
+        unsafe {
+            for half in 0..2 {
+                let quad = _mm256_loadu_si256(quad.add(half * 32).cast());
+                let scales = _mm256_loadu_ps(scales.add(half * 8));
+                let bytes = [
+                    _mm256_slli_epi32::<24>(quad),
+                    _mm256_slli_epi32::<16>(quad),
+                    _mm256_slli_epi32::<8>(quad),
+                    quad,
+                ];
+                for (i, byte) in bytes.into_iter().enumerate() {
+                    let value = _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(byte));
+                    let to = to.add(i * PANEL + half * 8);
+                    _mm256_storeu_ps(to, _mm256_mul_ps(value, scales));
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::rc::Rc;
 
-use voxtral_kernels::{Kernels, Shape, Weight};
+use voxtral_kernels::{Kernels, Quant, Shape, Weight, quantize};
 
 use crate::seconds;
 
@@ -18,6 +18,7 @@ pub(crate) enum Kind {
 enum Stored {
     Floats(Rc<[f32]>),
     Halves(Vec<u16>),
+    Codes(Vec<u8>),
 }
 
 #[derive(Clone, Copy)]
@@ -25,6 +26,7 @@ enum Format {
     F32,
     Bf16,
     F16,
+    Quantized(Quant),
 }
 
 /// A product, and the best of its times.
@@ -47,25 +49,26 @@ pub(crate) struct Entry {
 /// Memory of the weights of a product that is bound by memory.
 const WEIGHT_BYTES: usize = 200 << 20;
 
-pub(crate) fn all() -> Vec<Entry> {
-    let wide = values(3072 * 8192);
-    let few = |rows, format| Entry::new(Kind::Memory, [rows, 3072, 8192], format, &wide);
-    let mut entries = vec![
-        few(1, Format::F32),
-        few(1, Format::Bf16),
-        few(1, Format::F16),
-        few(4, Format::Bf16),
-        few(8, Format::Bf16),
-    ];
-    for rows in [9, 16, 64] {
-        let shape = [rows, 3072, 8192];
-        entries.push(Entry::new(Kind::Arithmetic, shape, Format::Bf16, &wide));
-    }
-    for (inputs, outputs) in [(1280, 5120), (5120, 1280), (1280, 1280)] {
-        let weight = values(inputs * outputs);
-        for format in [Format::F32, Format::Bf16, Format::F16] {
-            let shape = [1500, inputs, outputs];
-            entries.push(Entry::new(Kind::Arithmetic, shape, format, &weight));
+/// Those whose names have `filter`.
+pub(crate) fn all(filter: &str) -> Vec<Entry> {
+    let (q8, q4) = (Format::Quantized(Quant::Q8), Format::Quantized(Quant::Q4));
+    let narrow = [Format::Bf16, q8, q4];
+    let every = [Format::F32, Format::Bf16, Format::F16, q8, q4];
+    let mut shapes: Vec<(Kind, [usize; 3], &[Format])> =
+        vec![(Kind::Memory, [1, 3072, 8192], &every)];
+    shapes.extend([4, 8].map(|rows| (Kind::Memory, [rows, 3072, 8192], &narrow[..])));
+    let more = [9, 16, 64, 400].map(|rows| [rows, 3072, 8192]);
+    shapes.extend(more.map(|shape| (Kind::Arithmetic, shape, &narrow[..])));
+    let encoder = [(1280, 5120), (5120, 1280), (1280, 1280)];
+    shapes.extend(encoder.map(|(k, n)| (Kind::Arithmetic, [1500, k, n], &every[..])));
+    let mut entries = Vec::new();
+    for (kind, shape, formats) in shapes {
+        let mut weight = None;
+        for &format in formats {
+            if name(shape, format).contains(filter) {
+                let weight = weight.get_or_insert_with(|| values(shape[1] * shape[2]));
+                entries.push(Entry::new(kind, shape, format, weight));
+            }
         }
     }
     entries
@@ -89,6 +92,12 @@ impl Entry {
             // Around 1 as bfloat16 and as binary16.
             Format::Bf16 => Stored::Halves((0..len).map(|i| 0x3f00 + (i % 256) as u16).collect()),
             Format::F16 => Stored::Halves((0..len).map(|i| 0x3a00 + (i % 1024) as u16).collect()),
+            Format::Quantized(quant) => {
+                let bytes = quant.bytes(outputs, inputs).unwrap_or_default();
+                let mut codes = vec![0; bytes];
+                quantize(quant, inputs, widened, &mut codes);
+                Stored::Codes(codes)
+            }
         };
         let copies = match kind {
             Kind::Memory => WEIGHT_BYTES.div_ceil(weight.bytes()),
@@ -118,12 +127,15 @@ impl Entry {
             inputs,
             outputs,
         } = self.shape;
-        let format = match self.format {
-            Format::F32 => "f32",
-            Format::Bf16 => "bf16",
-            Format::F16 => "f16",
-        };
-        format!("[{rows}, {inputs}] × [{outputs}, {inputs}]ᵀ {format}")
+        name([rows, inputs, outputs], self.format)
+    }
+
+    pub(crate) fn is_quantized(&self) -> bool {
+        matches!(self.format, Format::Quantized(_))
+    }
+
+    pub(crate) fn is_narrow(&self) -> bool {
+        matches!(self.format, Format::Bf16)
     }
 
     pub(crate) fn bytes(&self) -> f64 {
@@ -144,6 +156,8 @@ impl Entry {
             let weight = match (&self.weights[self.next % self.weights.len()], self.format) {
                 (Stored::Floats(values), _) => Weight::F32(values),
                 (Stored::Halves(bits), Format::F16) => Weight::F16(bits),
+                (Stored::Codes(codes), Format::Quantized(quant)) => Weight::Quantized(quant, codes),
+                (Stored::Codes(_), _) => unreachable!("codes are quantized"),
                 (Stored::Halves(bits), _) => Weight::Bf16(bits),
             };
             self.next += 1;
@@ -158,7 +172,7 @@ impl Entry {
         for i in 0..self.weights.len().max(2) {
             let weight = match &self.weights[i % self.weights.len()] {
                 Stored::Floats(values) => values,
-                Stored::Halves(_) => &self.widened,
+                Stored::Halves(_) | Stored::Codes(_) => &self.widened,
             };
             let time = seconds(|| gemm(self.shape, &self.x, weight, &mut self.out));
             self.gemm_seconds = self.gemm_seconds.min(time);
@@ -166,11 +180,22 @@ impl Entry {
     }
 }
 
+fn name([rows, inputs, outputs]: [usize; 3], format: Format) -> String {
+    let format = match format {
+        Format::F32 => "f32",
+        Format::Bf16 => "bf16",
+        Format::F16 => "f16",
+        Format::Quantized(quant) => quant.name(),
+    };
+    format!("[{rows}, {inputs}] × [{outputs}, {inputs}]ᵀ {format}")
+}
+
 impl Stored {
     fn bytes(&self) -> usize {
         match self {
             Self::Floats(values) => size_of_val(&values[..]),
             Self::Halves(bits) => size_of_val(&bits[..]),
+            Self::Codes(codes) => size_of_val(&codes[..]),
         }
     }
 
@@ -179,6 +204,7 @@ impl Stored {
         match self {
             Self::Floats(values) => Self::Floats(values[..].into()),
             Self::Halves(bits) => Self::Halves(bits.clone()),
+            Self::Codes(codes) => Self::Codes(codes.clone()),
         }
     }
 }
