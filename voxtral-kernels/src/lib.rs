@@ -59,6 +59,7 @@ pub use product::{Shape, ShapeError, Weight};
 pub use quant::{PANEL, Quant, UNIT, dequantize, quantize};
 
 use portable::Portable;
+use simd::{Kernel, Simd};
 
 /// The kernels of one instruction set, which this processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,5 +133,24 @@ impl Kernels {
             _ => product::compute(Portable, shape, x, weight, bias, out),
         }
         Ok(())
+    }
+
+    /// Runs a kernel on this thread, compiled for the instruction set.
+    pub(crate) fn run(self, kernel: impl Kernel) {
+        match self.isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => {
+                // SAFETY: `isa` is available.
+                let simd = unsafe { x86::Avx512::new_unchecked() };
+                simd.vectorize(kernel);
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => {
+                // SAFETY: `isa` is available.
+                let simd = unsafe { x86::Avx2::new_unchecked() };
+                simd.vectorize(kernel);
+            }
+            _ => Portable.vectorize(kernel),
+        }
     }
 }

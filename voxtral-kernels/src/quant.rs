@@ -27,6 +27,9 @@ use std::ops::Range;
 use half::f16;
 use rayon::prelude::*;
 
+use crate::Kernels;
+use crate::simd::{Kernel, Simd};
+
 #[allow(unused_imports, reason = "what the products are written with")]
 pub(crate) use q4::{CODES, STEPS, level};
 
@@ -133,9 +136,35 @@ pub fn quantize(quant: Quant, inputs: usize, values: &[f32], out: &mut [u8]) {
     }
     out.par_chunks_exact_mut(panel)
         .zip(values.par_chunks(PANEL * inputs))
-        .for_each(|(panel, rows)| quantize_panel(quant, inputs, rows, panel));
+        .for_each(|(panel, rows)| {
+            let kernel = QuantizePanel {
+                quant,
+                inputs,
+                rows,
+                panel,
+            };
+            Kernels::detect().run(kernel);
+        });
 }
 
+/// Quantizes up to 16 rows.
+struct QuantizePanel<'a> {
+    quant: Quant,
+    inputs: usize,
+    rows: &'a [f32],
+    panel: &'a mut [u8],
+}
+
+impl Kernel for QuantizePanel<'_> {
+    /// Without the vectors of `S`: the loops of `q4` and `q8` are plain ones that the compiler
+    /// vectorizes for its instruction set.
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        quantize_panel(self.quant, self.inputs, self.rows, self.panel);
+    }
+}
+
+#[inline(always)]
 fn quantize_panel(quant: Quant, inputs: usize, rows: &[f32], panel: &mut [u8]) {
     let units = inputs.div_ceil(UNIT);
     let (codes, scales) = panel.split_at_mut(units * quant.unit_codes());
@@ -164,6 +193,7 @@ fn quantize_panel(quant: Quant, inputs: usize, rows: &[f32], panel: &mut [u8]) {
 }
 
 /// A number from `-largest` to `largest`, of NaN 0.
+#[inline(always)]
 fn bounded(x: f32, largest: f32) -> f32 {
     match x.abs() <= largest {
         true => x,
@@ -173,6 +203,7 @@ fn bounded(x: f32, largest: f32) -> f32 {
 }
 
 /// Quantizes a unit of row `r` of a panel.
+#[inline(always)]
 fn quantize_q8(values: &[f32; UNIT], r: usize, codes: &mut [u8], scales: &mut [u8]) {
     let (scale, unit) = q8::quantize(values);
     put(scales, r, scale.to_bits());
@@ -182,6 +213,7 @@ fn quantize_q8(values: &[f32; UNIT], r: usize, codes: &mut [u8], scales: &mut [u
 }
 
 /// Quantizes a unit of row `r` of a panel.
+#[inline(always)]
 fn quantize_q4(values: &[f32; UNIT], r: usize, codes: &mut [u8], scales: &mut [u8]) {
     let unit = q4::quantize(values);
     put(scales, r, unit.scale.to_bits());

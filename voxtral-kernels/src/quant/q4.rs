@@ -9,7 +9,6 @@
 //! Plain loops over the 16 weights of a block, which the compiler vectorizes. Every sum has one
 //! order and no product is fused, so every processor finds the same.
 
-use std::array::from_fn;
 use std::ops::Range;
 
 use half::f16;
@@ -88,6 +87,9 @@ const WINDOW: usize = 9;
 /// largest weight has the largest code; with less it is cut off.
 const FIRST: f64 = 1.45;
 
+/// Times that steps, codes and scale are made better in turn.
+const ROUNDS: usize = 1;
+
 /// Points of the grid at which the error of any block is taken.
 const GRID_LEN: usize = WINDOW + (SIZES - 1) * POINTS;
 
@@ -133,66 +135,68 @@ pub(super) struct Unit {
 type Block = [f32; BLOCK];
 
 /// Quantizes weights of magnitudes up to [`LARGEST`].
+#[inline(always)]
 pub(super) fn quantize(values: &[f32; UNIT]) -> Unit {
-    let blocks: [Block; BLOCKS] = from_fn(|b| from_fn(|i| values[b * BLOCK + i]));
-    let blocks = &blocks;
-    let largest = blocks.map(|block| fold(block.map(f32::abs), max));
-    let unit = max(max(largest[0], largest[1]), max(largest[2], largest[3]));
-    if unit < SMALLEST {
-        return Unit {
-            scale: f16::ZERO,
-            steps: 0,
-            codes: [ZERO; UNIT],
-        };
-    }
-    let inverse = 1.0 / unit;
-    let scaled = blocks.map(|block| block.map(|x| x * inverse));
-    let (wanted, steps) = search(&scaled, largest.map(|x| x * inverse));
-    let wanted = wanted * unit;
-    let scale = fit(blocks, wanted, steps);
-
-    let inverse = 1.0 / scale.to_f32();
-    let scaled = blocks.map(|block| block.map(|x| x * inverse));
-    // An f16 may be far from what was wanted where it is subnormal or the largest.
-    let far = (scale.to_f32() - wanted).abs() > wanted / 16.0;
-    let steps: [usize; BLOCKS] = from_fn(|b| {
-        let (signed, size) = (steps[b] / SIZES * SIZES, steps[b] % SIZES);
-        match far {
-            true => best(&scaled[b], 0..2 * SIZES),
-            false => {
-                let last = (size + 1).min(SIZES - 1);
-                best(
-                    &scaled[b],
-                    signed + size.saturating_sub(1)..signed + last + 1,
-                )
-            }
-        }
-    });
     let mut unit = Unit {
-        scale: fit(blocks, scale.to_f32(), steps),
+        scale: f16::ZERO,
         steps: 0,
         codes: [ZERO; UNIT],
     };
-    for (b, (block, s)) in scaled.iter().zip(steps).enumerate() {
-        unit.steps |= (s as u16) << (4 * b);
-        unit.codes[b * BLOCK..][..BLOCK].copy_from_slice(&nearest_codes(block, s));
+    let mut blocks = [[0.0; BLOCK]; BLOCKS];
+    let mut sizes = [0.0; BLOCKS];
+    let mut largest = 0.0;
+    for b in 0..BLOCKS {
+        blocks[b].copy_from_slice(&values[b * BLOCK..][..BLOCK]);
+        sizes[b] = fold(each(&blocks[b], f32::abs), max);
+        largest = max(largest, sizes[b]);
     }
+    if largest < SMALLEST {
+        return unit;
+    }
+    let inverse = 1.0 / largest;
+    for size in &mut sizes {
+        *size *= inverse;
+    }
+    let (wanted, mut steps) = search(&scaled(&blocks, inverse), sizes);
+    let wanted = wanted * largest;
+    let mut scale = fit(&blocks, wanted, steps);
+    for _ in 0..ROUNDS {
+        let blocks_now = scaled(&blocks, 1.0 / scale.to_f32());
+        // An f16 may be far from what was wanted where it is subnormal or the largest.
+        let far = (scale.to_f32() - wanted).abs() > wanted / 8.0;
+        for (block, s) in blocks_now.iter().zip(&mut steps) {
+            *s = best(block, if far { 0..2 * SIZES } else { neighbours(*s) });
+        }
+        unit.steps = 0;
+        for b in 0..BLOCKS {
+            unit.steps |= (steps[b] as u16) << (4 * b);
+            let codes = nearest_codes(&blocks_now[b], steps[b]);
+            unit.codes[b * BLOCK..][..BLOCK].copy_from_slice(&codes);
+        }
+        scale = fit(&blocks, scale.to_f32(), steps);
+    }
+    unit.scale = scale;
     unit
+}
+
+/// Steps of one sign, of sizes next to that of `s`.
+#[inline(always)]
+fn neighbours(s: usize) -> Range<usize> {
+    let (signed, size) = (s / SIZES * SIZES, s % SIZES);
+    signed + size.saturating_sub(1)..signed + (size + 2).min(SIZES)
 }
 
 /// The scale and the steps that are best on the grid, for blocks whose largest weights are
 /// `largest`, of which the largest is 1.
+#[inline(always)]
 fn search(blocks: &[Block; BLOCKS], largest: [f32; BLOCKS]) -> (f32, [usize; BLOCKS]) {
     // Of a block that is too small for any step, the last points.
-    let windows = largest.map(|x| {
-        let first = FIRST as f32 / 127.0 * x;
-        let starts = &GRID[..=GRID_LEN - WINDOW];
-        starts
-            .iter()
-            .filter(|&&point| point > first * 1.001)
-            .count()
-            .min(starts.len() - 1)
-    });
+    let mut windows = [0; BLOCKS];
+    for (window, largest) in windows.iter_mut().zip(largest) {
+        while *window < GRID_LEN - WINDOW && GRID[*window] > GRID[0] * 1.001 * largest {
+            *window += 1;
+        }
+    }
     let mut errors = [[(0.0, false); WINDOW]; BLOCKS];
     for ((block, errors), start) in blocks.iter().zip(&mut errors).zip(windows) {
         for (error, &point) in errors.iter_mut().zip(&GRID[start..]) {
@@ -232,7 +236,7 @@ fn search(blocks: &[Block; BLOCKS], largest: [f32; BLOCKS]) -> (f32, [usize; BLO
 #[inline(always)]
 fn error_at(block: &Block, factor: f32) -> (f32, bool) {
     let inverse = 1.0 / factor;
-    let x = block.map(|x| x * inverse);
+    let x = each(block, |x| x * inverse);
     let mut up = [f32::MIN; BLOCK];
     let mut down = [f32::MAX; BLOCK];
     for (twice, square) in PARABOLAS {
@@ -242,7 +246,7 @@ fn error_at(block: &Block, factor: f32) -> (f32, bool) {
             down[i] = min(down[i], product + square);
         }
     }
-    let squares = fold(x.map(|x| x * x), |a, b| a + b);
+    let squares = fold(each(&x, |x| x * x), |a, b| a + b);
     let up = squares - fold(up, |a, b| a + b);
     let down = squares + fold(down, |a, b| a + b);
     (min(up, down) * (factor * factor), down < up)
@@ -268,11 +272,12 @@ fn best(scaled: &Block, steps: Range<usize>) -> usize {
 }
 
 /// The scale of least square error with the levels that are nearest by `scale`.
+#[inline(always)]
 fn fit(blocks: &[Block; BLOCKS], scale: f32, steps: [usize; BLOCKS]) -> f16 {
     let inverse = 1.0 / scale;
     let (mut products, mut squares) = ([0.0; BLOCK], [0.0; BLOCK]);
     for (block, s) in blocks.iter().zip(steps) {
-        let x = block.map(|x| x * sign(s));
+        let x = each(block, |x| x * sign(s));
         let (levels, between) = &RISING[s];
         let mut nearest = [levels[0]; BLOCK];
         for (&level, &between) in levels[1..].iter().zip(between) {
@@ -299,15 +304,20 @@ fn fit(blocks: &[Block; BLOCKS], scale: f32, steps: [usize; BLOCKS]) -> f16 {
 }
 
 /// The codes of the nearest levels.
+#[inline(always)]
 fn nearest_codes(scaled: &Block, s: usize) -> [u8; BLOCK] {
-    let x = scaled.map(|x| x * sign(s));
+    let x = each(scaled, |x| x * sign(s));
     let mut codes = [0_u32; BLOCK];
     for &between in &RISING[s].1 {
         for i in 0..BLOCK {
             codes[i] += u32::from(x[i] > between);
         }
     }
-    codes.map(|code| code as u8)
+    let mut bytes = [0; BLOCK];
+    for (byte, code) in bytes.iter_mut().zip(codes) {
+        *byte = code as u8;
+    }
+    bytes
 }
 
 /// As the instructions of processors do it, which `f32::max` does not of NaN.
@@ -320,6 +330,25 @@ fn max(a: f32, b: f32) -> f32 {
 #[inline(always)]
 fn min(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
+}
+
+#[inline(always)]
+fn scaled(blocks: &[Block; BLOCKS], factor: f32) -> [Block; BLOCKS] {
+    let mut scaled = *blocks;
+    for block in &mut scaled {
+        *block = each(block, |x| x * factor);
+    }
+    scaled
+}
+
+/// Not `map` of arrays, which is not always inlined.
+#[inline(always)]
+fn each(block: &Block, f: impl Fn(f32) -> f32) -> Block {
+    let mut out = [0.0; BLOCK];
+    for i in 0..BLOCK {
+        out[i] = f(block[i]);
+    }
+    out
 }
 
 /// All 16 in one, halves first.

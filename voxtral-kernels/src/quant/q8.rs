@@ -14,6 +14,7 @@ pub(super) const LARGEST: f32 = TOP * 65504.0;
 const ROUND: f32 = 12_582_912.0;
 
 /// Quantizes weights of magnitudes up to [`LARGEST`].
+#[inline(always)]
 pub(super) fn quantize(values: &[f32; UNIT]) -> (f16, [u8; UNIT]) {
     let largest = values.iter().fold(0.0, |max, x| {
         let x = x.abs();
@@ -28,9 +29,10 @@ pub(super) fn quantize(values: &[f32; UNIT]) -> (f16, [u8; UNIT]) {
         return (scale, [OFFSET; UNIT]);
     }
     let inverse = 1.0 / scale.to_f32();
-    let codes = values.map(|x| {
-        let code = (x * inverse).clamp(-TOP, TOP) + ROUND;
-        (code.to_bits() as u8).wrapping_add(OFFSET)
-    });
+    let mut codes = [OFFSET; UNIT];
+    for (code, x) in codes.iter_mut().zip(values) {
+        let rounded = (x * inverse).clamp(-TOP, TOP) + ROUND;
+        *code = (rounded.to_bits() as u8).wrapping_add(OFFSET);
+    }
     (scale, codes)
 }
