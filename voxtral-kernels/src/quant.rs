@@ -12,12 +12,26 @@
 //!   quad `2v + 1` in its high ones. A unit's scales are one f16 `d` for each row, and then 16 bits
 //!   for each row, whose nibble `b` (the lowest is 0) belongs to the inputs `16b..16b + 16`. With
 //!   code `q` and nibble `s` a weight is `d ⌊(CODES[q] · STEPS[s] + 64) / 128⌋`. 4.5 bits a weight.
+//!
+//! `d` is finite and not negative. A weight of zero stays zero in either format.
+//!
+//! `docs/quantization.md` in the root of the workspace says how far the weights are from what was
+//! quantized, compared with the formats of ggml, and why these are so.
+
+mod q4;
+mod q8;
 
 use std::fmt;
 use std::ops::Range;
 
 use half::f16;
 use rayon::prelude::*;
+
+use crate::Kernels;
+use crate::simd::{Kernel, Simd};
+
+#[allow(unused_imports, reason = "what the products are written with")]
+pub(crate) use q4::{CODES, STEPS, level};
 
 /// Weight rows of a panel.
 pub const PANEL: usize = 16;
@@ -33,16 +47,6 @@ pub(crate) const BLOCK: usize = 16;
 
 /// What is added to the codes of [`Quant::Q8`], which the dot product of bytes takes as unsigned.
 pub(crate) const OFFSET: u8 = 128;
-
-/// What the codes of [`Quant::Q4`] stand for.
-pub(crate) const CODES: [i8; 16] = [
-    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
-];
-
-/// What a block's values are multiplied by, in 128ths.
-pub(crate) const STEPS: [i16; 16] = [
-    8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120, 128,
-];
 
 /// A format of quantized weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +67,15 @@ impl Quant {
         match self {
             Self::Q8 => "q8",
             Self::Q4 => "q4",
+        }
+    }
+
+    /// The largest magnitude of a weight: what is beyond it becomes it.
+    #[must_use]
+    pub fn largest(self) -> f32 {
+        match self {
+            Self::Q8 => q8::LARGEST,
+            Self::Q4 => q4::LARGEST,
         }
     }
 
@@ -104,7 +117,11 @@ impl fmt::Display for Quant {
 }
 
 /// Quantizes rows of a weight: `values` is `[rows, inputs]`, a whole number of panels or the last
-/// rows of the weight, and `out` gets [`Quant::bytes`] bytes. On all threads.
+/// rows of the weight, and `out` gets [`Quant::bytes`] bytes. On all threads; the bytes depend
+/// neither on their number nor on the processor.
+///
+/// A unit of which all magnitudes are below 2⁻²⁴ becomes zeros, as f16 has no scale for it. A value
+/// beyond [`Quant::largest`], which infinity is, becomes that with its sign. NaN becomes 0.
 ///
 /// # Panics
 ///
@@ -119,15 +136,42 @@ pub fn quantize(quant: Quant, inputs: usize, values: &[f32], out: &mut [u8]) {
     }
     out.par_chunks_exact_mut(panel)
         .zip(values.par_chunks(PANEL * inputs))
-        .for_each(|(panel, rows)| quantize_panel(quant, inputs, rows, panel));
+        .for_each(|(panel, rows)| {
+            let kernel = QuantizePanel {
+                quant,
+                inputs,
+                rows,
+                panel,
+            };
+            Kernels::detect().run(kernel);
+        });
 }
 
+/// Quantizes up to 16 rows.
+struct QuantizePanel<'a> {
+    quant: Quant,
+    inputs: usize,
+    rows: &'a [f32],
+    panel: &'a mut [u8],
+}
+
+impl Kernel for QuantizePanel<'_> {
+    /// Without the vectors of `S`: the loops of `q4` and `q8` are plain ones that the compiler
+    /// vectorizes for its instruction set.
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        quantize_panel(self.quant, self.inputs, self.rows, self.panel);
+    }
+}
+
+#[inline(always)]
 fn quantize_panel(quant: Quant, inputs: usize, rows: &[f32], panel: &mut [u8]) {
     let units = inputs.div_ceil(UNIT);
     let (codes, scales) = panel.split_at_mut(units * quant.unit_codes());
+    // What is zero in every row that is not there.
     codes.fill(match quant {
         Quant::Q8 => OFFSET,
-        Quant::Q4 => 0,
+        Quant::Q4 => q4::ZERO << 4 | q4::ZERO,
     });
     scales.fill(0);
     let parts = codes
@@ -137,67 +181,63 @@ fn quantize_panel(quant: Quant, inputs: usize, rows: &[f32], panel: &mut [u8]) {
         for (r, row) in rows.chunks_exact(inputs).enumerate() {
             let from = &row[unit * UNIT..inputs.min((unit + 1) * UNIT)];
             let mut values = [0.0; UNIT];
-            values[..from.len()].copy_from_slice(from);
+            for (value, &x) in values.iter_mut().zip(from) {
+                *value = bounded(x, quant.largest());
+            }
             match quant {
-                Quant::Q8 => q8(&values, r, codes, scales),
-                Quant::Q4 => q4(&values, r, codes, scales),
+                Quant::Q8 => quantize_q8(&values, r, codes, scales),
+                Quant::Q4 => quantize_q4(&values, r, codes, scales),
             }
         }
     }
 }
 
-/// Quantizes a unit of row `r` of a panel.
-fn q8(values: &[f32; UNIT], r: usize, codes: &mut [u8], scales: &mut [u8]) {
-    let largest = values.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-    let scale = f16::from_f32(largest / 127.0);
-    scales[2 * r..][..2].copy_from_slice(&scale.to_le_bytes());
-    let inverse = inverse(scale.to_f32());
-    for (p, x) in values.iter().enumerate() {
-        let code = (x * inverse).round().clamp(-127.0, 127.0) as i16 + i16::from(OFFSET);
-        codes[p / QUAD * PANEL * QUAD + r * QUAD + p % QUAD] = code as u8;
+/// A number from `-largest` to `largest`, of NaN 0.
+#[inline(always)]
+fn bounded(x: f32, largest: f32) -> f32 {
+    match x.abs() <= largest {
+        true => x,
+        false if x.is_nan() => 0.0,
+        false => largest.copysign(x),
     }
 }
 
 /// Quantizes a unit of row `r` of a panel.
-fn q4(values: &[f32; UNIT], r: usize, codes: &mut [u8], scales: &mut [u8]) {
-    let largest = values.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-    let scale = f16::from_f32(largest / 127.0);
-    scales[2 * r..][..2].copy_from_slice(&scale.to_le_bytes());
-    let inverse = inverse(scale.to_f32());
-    let mut steps = 0;
-    for (b, block) in values.chunks_exact(BLOCK).enumerate() {
-        let error = |s: usize| -> f32 {
-            let nearest = block.iter().map(|x| nearest(x * inverse, s).1);
-            nearest.sum()
-        };
-        let best = (0..16).min_by(|&s, &t| error(s).total_cmp(&error(t)));
-        let s = best.unwrap_or(0);
-        steps |= (s as u16) << (4 * b);
-        for (i, x) in block.iter().enumerate() {
-            let p = b * BLOCK + i;
-            let (quad, shift) = (p / QUAD, 4 * (p / QUAD % 2));
-            let code = nearest(x * inverse, s).0 as u8;
-            codes[quad / 2 * PANEL * QUAD + r * QUAD + p % QUAD] |= code << shift;
+#[inline(always)]
+fn quantize_q8(values: &[f32; UNIT], r: usize, codes: &mut [u8], scales: &mut [u8]) {
+    let (scale, unit) = q8::quantize(values);
+    put(scales, r, scale.to_bits());
+    for (quad, unit) in vectors(codes).zip(unit.chunks_exact(QUAD)) {
+        quad[r * QUAD..][..QUAD].copy_from_slice(unit);
+    }
+}
+
+/// Quantizes a unit of row `r` of a panel.
+#[inline(always)]
+fn quantize_q4(values: &[f32; UNIT], r: usize, codes: &mut [u8], scales: &mut [u8]) {
+    let unit = q4::quantize(values);
+    put(scales, r, unit.scale.to_bits());
+    put(scales, PANEL + r, unit.steps);
+    for (quads, unit) in vectors(codes).zip(unit.codes.chunks_exact(2 * QUAD)) {
+        let (low, high) = unit.split_at(QUAD);
+        let row = quads[r * QUAD..].iter_mut();
+        for (byte, (low, high)) in row.zip(low.iter().zip(high)) {
+            *byte = high << 4 | low;
         }
     }
-    scales[2 * (PANEL + r)..][..2].copy_from_slice(&steps.to_le_bytes());
 }
 
-/// The code whose value is nearest, and the square of the distance.
-fn nearest(x: f32, s: usize) -> (usize, f32) {
-    let error = |q: usize| (f32::from(level(q, s)) - x).powi(2);
-    let best = (0..16).min_by(|&a, &b| error(a).total_cmp(&error(b)));
-    let best = best.unwrap_or(0);
-    (best, error(best))
+/// The vectors of a unit's codes, `[row][input]`.
+fn vectors(codes: &mut [u8]) -> impl Iterator<Item = &mut [u8]> {
+    codes.chunks_exact_mut(PANEL * QUAD)
 }
 
-/// What code `q` of a block with step `s` stands for, without the row's scale.
-pub(crate) const fn level(q: usize, s: usize) -> i8 {
-    ((CODES[q] as i16 * STEPS[s] + 64) >> 7) as i8
+fn put(scales: &mut [u8], i: usize, value: u16) {
+    scales[2 * i..][..2].copy_from_slice(&value.to_le_bytes());
 }
 
-fn inverse(scale: f32) -> f32 {
-    if scale > 0.0 { 1.0 / scale } else { 0.0 }
+fn get(scales: &[u8], i: usize) -> u16 {
+    u16::from_le_bytes([scales[2 * i], scales[2 * i + 1]])
 }
 
 /// The weights of some rows in `f32`: `out` is `[rows, inputs]`. On all threads.
@@ -222,49 +262,40 @@ pub fn dequantize(quant: Quant, inputs: usize, data: &[u8], rows: Range<usize>, 
 fn dequantize_row(quant: Quant, panel: &[u8], r: usize, out: &mut [f32]) {
     let units = out.len().div_ceil(UNIT);
     let (codes, scales) = panel.split_at(units * quant.unit_codes());
-    for (p, out) in out.iter_mut().enumerate() {
-        let codes = &codes[p / UNIT * quant.unit_codes()..];
-        let scales = &scales[p / UNIT * quant.unit_scales()..];
-        let half = |i: usize| [scales[2 * i], scales[2 * i + 1]];
-        let scale = f16::from_le_bytes(half(r)).to_f32();
-        let p = p % UNIT;
-        let (quad, byte) = (p / QUAD, r * QUAD + p % QUAD);
-        let value = match quant {
-            Quant::Q8 => i16::from(codes[quad * PANEL * QUAD + byte]) - i16::from(OFFSET),
-            Quant::Q4 => {
-                let code = codes[quad / 2 * PANEL * QUAD + byte] >> (4 * (quad % 2)) & 15;
-                let steps = u16::from_le_bytes(half(PANEL + r));
-                let step = steps >> (4 * (p / BLOCK)) & 15;
-                i16::from(level(code.into(), step.into()))
-            }
-        };
-        *out = scale * f32::from(value);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_quantized_is_near() {
-        for quant in Quant::ALL {
-            for (rows, inputs) in [(1, 1), (16, 64), (17, 130), (40, 63)] {
-                let values: Vec<f32> = (0..rows * inputs)
-                    .map(|i| ((i as f64 * 12.9898).sin() * 43_758.545_3).fract() as f32)
-                    .collect();
-                let mut data = vec![0; quant.bytes(rows, inputs).unwrap()];
-                quantize(quant, inputs, &values, &mut data);
-                let mut back = vec![0.0; values.len()];
-                dequantize(quant, inputs, &data, 0..rows, &mut back);
-                let tolerance = match quant {
-                    Quant::Q8 => 0.006,
-                    Quant::Q4 => 0.2,
-                };
-                for (x, y) in values.iter().zip(&back) {
-                    assert!((x - y).abs() < tolerance, "{quant}: {x} became {y}");
+    let parts = codes
+        .chunks_exact(quant.unit_codes())
+        .zip(scales.chunks_exact(quant.unit_scales()));
+    for (out, (codes, scales)) in out.chunks_mut(UNIT).zip(parts) {
+        let mut values = [0.0; UNIT];
+        // The bytes of this row.
+        let quads = codes
+            .chunks_exact(PANEL * QUAD)
+            .map(|v| &v[r * QUAD..][..QUAD]);
+        match quant {
+            Quant::Q8 => {
+                for (values, quad) in values.chunks_exact_mut(QUAD).zip(quads) {
+                    for (value, &code) in values.iter_mut().zip(quad) {
+                        *value = f32::from(code) - f32::from(OFFSET);
+                    }
                 }
             }
+            Quant::Q4 => {
+                let steps = get(scales, PANEL + r);
+                for (v, (values, quads)) in values.chunks_exact_mut(2 * QUAD).zip(quads).enumerate()
+                {
+                    let step = steps >> (4 * (v * 2 * QUAD / BLOCK)) & 15;
+                    let levels = &q4::LEVELS[usize::from(step)];
+                    let (low, high) = values.split_at_mut(QUAD);
+                    for ((low, high), &byte) in low.iter_mut().zip(high).zip(quads) {
+                        *low = levels[usize::from(byte & 15)];
+                        *high = levels[usize::from(byte >> 4)];
+                    }
+                }
+            }
+        }
+        let scale = f16::from_bits(get(scales, r)).to_f32();
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = scale * value;
         }
     }
 }
