@@ -6,19 +6,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use voxtral_kernels::Quant;
 
 use crate::config::ModelConfig;
 use crate::dtype::Dtype;
 use crate::error::{CheckpointError, MissingTensor};
 use crate::folder::{self, Description};
 use crate::form::{Form, Rule};
+use crate::header::Entry;
 use crate::hf;
 use crate::names::{self, Module, TensorSpec};
 use crate::native;
+use crate::quantize;
 use crate::rope::{self, Direction};
 use crate::sinusoid::sinusoid;
 use crate::storage::{Located, Storage};
-use crate::view::{TensorInfo, TensorView};
+use crate::view::{self, FormatShare, TensorInfo, TensorView};
 
 /// A checkpoint of either form, opened for reading.
 ///
@@ -81,7 +84,7 @@ impl Checkpoint {
         }
         let description = folder::describe(dir, form)?;
         let storage = folder::open_weights(dir, form)?;
-        Ok(Self::new(Some(dir.to_owned()), description, storage))
+        Self::new(Some(dir.to_owned()), description, storage)
     }
 
     /// A Hugging Face checkpoint in memory: the contents of `config.json`,
@@ -96,7 +99,7 @@ impl Checkpoint {
     ) -> Result<Self, CheckpointError> {
         let description = folder::describe_hugging_face(config, hf::PREPROCESSOR, preprocessor)?;
         let storage = Storage::from_bytes(hf::WEIGHTS, weights.into())?;
-        Ok(Self::new(None, description, storage))
+        Self::new(None, description, storage)
     }
 
     /// A native checkpoint in memory: the contents of `params.json` and
@@ -110,11 +113,22 @@ impl Checkpoint {
     ) -> Result<Self, CheckpointError> {
         let description = folder::describe_native(params)?;
         let storage = Storage::from_bytes(native::WEIGHTS, weights.into())?;
-        Ok(Self::new(None, description, storage))
+        Self::new(None, description, storage)
     }
 
-    fn new(dir: Option<PathBuf>, description: Description, storage: Storage) -> Self {
+    fn new(
+        dir: Option<PathBuf>,
+        description: Description,
+        storage: Storage,
+    ) -> Result<Self, CheckpointError> {
         let (form, config) = (description.form, &description.config);
+        let quantized = storage.iter().find(|entry| entry.quant.is_some());
+        if let (Form::Native, Some(entry)) = (form, quantized) {
+            return Err(CheckpointError::QuantizedNative {
+                file: native::WEIGHTS.to_owned(),
+                tensor: entry.name.clone(),
+            });
+        }
         let specs = names::tensors(config);
         let mut present = BTreeMap::new();
         let mut known: BTreeSet<String> = form.redundant(config).into_iter().collect();
@@ -148,14 +162,14 @@ impl Checkpoint {
             .filter(|name| !known.contains(*name))
             .cloned()
             .collect();
-        Self(Arc::new(Inner {
+        Ok(Self(Arc::new(Inner {
             dir,
             description,
             storage,
             specs,
             present,
             surplus,
-        }))
+        })))
     }
 
     /// The form that was read.
@@ -193,11 +207,13 @@ impl Checkpoint {
         Some(match &self.0.present.get(name)?.source {
             Source::Stored(located) => TensorInfo {
                 dtype: located.entry.dtype,
+                quant: located.entry.quant,
                 shape: located.entry.shape.clone(),
                 bytes: located.entry.range.len(),
             },
             &Source::Sinusoid { positions, width } => TensorInfo {
                 dtype: Dtype::F32,
+                quant: None,
                 shape: vec![positions, width],
                 bytes: positions * width * Dtype::F32.size(),
             },
@@ -207,7 +223,7 @@ impl Checkpoint {
     /// A tensor by its canonical name, in the canonical layout, which must have this shape.
     ///
     /// The data is a slice of the mapped file, with no copy, wherever the stored layout is the
-    /// canonical one and lies aligned.
+    /// canonical one and lies aligned; a quantized matrix comes as it is stored.
     ///
     /// # Errors
     /// The tensor is unknown, missing, or of another shape.
@@ -221,7 +237,38 @@ impl Checkpoint {
             });
         }
         let data = self.data(name, &info)?;
-        Ok(TensorView::new(info.dtype, info.shape, data))
+        Ok(match info.quant {
+            Some(quant) => TensorView::new_quantized(quant, info.shape, data),
+            None => TensorView::new(info.dtype, info.shape, data),
+        })
+    }
+
+    /// As [`Self::tensor`], but quantized in memory if a checkpoint that is quantized as `asked`
+    /// has it quantized (see [`TensorSpec::quantized_as`]). What is quantized already stays as it
+    /// is stored: rounding twice would lose more.
+    ///
+    /// All threads work on it, and beside the result there is memory for 16 rows each.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`], or a weight that cannot be quantized: it is not finite, or too large.
+    pub fn quantized_tensor(
+        &self,
+        name: &str,
+        shape: &[usize],
+        asked: Quant,
+    ) -> Result<TensorView, CheckpointError> {
+        let view = self.tensor(name, shape)?;
+        let spec = self
+            .0
+            .present
+            .get(name)
+            .map(|present| &self.0.specs[present.spec]);
+        match spec.and_then(|spec| spec.quantized_as(asked)) {
+            Some(quant) if spec.is_some_and(|spec| spec.shape() == shape) => view
+                .into_quantized(quant)
+                .map_err(|value| quantize::unquantizable(name.to_owned(), value)),
+            _ => Ok(view),
+        }
     }
 
     fn data(&self, name: &str, info: &TensorInfo) -> Result<Bytes, CheckpointError> {
@@ -297,7 +344,7 @@ impl Checkpoint {
             return Ok(());
         };
         let differs = |copy: &&Located| {
-            copy.entry.dtype != embedding.entry.dtype
+            (copy.entry.dtype, copy.entry.quant) != (embedding.entry.dtype, embedding.entry.quant)
                 || !sampled_eq(&inner.storage.bytes(copy), &inner.storage.bytes(embedding))
         };
         match copies
@@ -346,13 +393,9 @@ impl Checkpoint {
         self.0.storage.iter().count()
     }
 
-    /// The number of elements of all tensors in the files.
+    /// The number of elements of all tensors in the files, quantized or not.
     pub fn num_parameters(&self) -> u64 {
-        self.0
-            .storage
-            .iter()
-            .map(|entry| (entry.range.len() / entry.dtype.size()) as u64)
-            .sum()
+        self.0.storage.iter().map(Entry::num_elements).sum()
     }
 
     /// The number of bytes of all tensors in the files.
@@ -362,6 +405,47 @@ impl Checkpoint {
             .iter()
             .map(|entry| entry.range.len() as u64)
             .sum()
+    }
+
+    /// The format that the files are quantized in: the coarsest of their tensors'; `None` if all
+    /// are floats.
+    pub fn quantized(&self) -> Option<Quant> {
+        let quantized = |quant| {
+            self.0
+                .storage
+                .iter()
+                .any(|entry| entry.quant == Some(quant))
+        };
+        Quant::ALL.into_iter().rev().find(|&quant| quantized(quant))
+    }
+
+    /// How the tensors in the files are stored, what takes most first.
+    pub fn formats(&self) -> Vec<FormatShare> {
+        let mut shares: Vec<FormatShare> = Vec::new();
+        for entry in self.0.storage.iter() {
+            let (name, bytes) = (
+                view::format_name(entry.dtype, entry.quant),
+                entry.range.len() as u64,
+            );
+            match shares.iter_mut().find(|share| share.name == name) {
+                Some(share) => {
+                    share.num_tensors += 1;
+                    share.bytes += bytes;
+                }
+                None => shares.push(FormatShare {
+                    name,
+                    num_tensors: 1,
+                    bytes,
+                }),
+            }
+        }
+        shares.sort_by_key(|share| std::cmp::Reverse(share.bytes));
+        shares
+    }
+
+    /// Bits that the files take for each element, scales included.
+    pub fn bits_per_parameter(&self) -> f64 {
+        8.0 * self.total_bytes() as f64 / self.num_parameters().max(1) as f64
     }
 
     fn missing_tensor(&self, spec: &TensorSpec) -> MissingTensor {

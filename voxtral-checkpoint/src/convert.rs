@@ -1,17 +1,20 @@
-//! From one form of checkpoint to the other, from one storage type to another.
+//! From one form of checkpoint to the other, from one storage type to another, from floats to
+//! quantized matrices and back.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
+use voxtral_kernels::Quant;
 
 use crate::checkpoint::Checkpoint;
-use crate::dtype::{self, Dtype};
+use crate::dtype::Dtype;
 use crate::error::CheckpointError;
 use crate::folder::Description;
 use crate::form::Form;
 use crate::hf::{self, Extra};
 use crate::names::{Module, TensorSpec};
 use crate::native;
+use crate::quantized;
 use crate::sinusoid::{self, sinusoid};
 use crate::staging::Staging;
 use crate::storage;
@@ -23,20 +26,22 @@ pub const DEFAULT_SHARD_BYTES: u64 = 5_000_000_000;
 /// Mistral's tokenizer, which both forms carry.
 pub(crate) const TOKENIZER: &str = "tekken.json";
 
-/// What is converted at once.
-const CHUNK: usize = 4 << 20;
-
 /// What [`convert`] is to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConvertOptions {
     /// The form to write.
     pub form: Form,
-    /// The storage type; each tensor's own where it is `None`.
+    /// The storage type of what is not quantized; each tensor's own where it is `None`.
     pub dtype: Option<Dtype>,
+    /// The format to quantize matrices in, in the Hugging Face form.
+    pub quant: Option<Quant>,
     /// The size that a shard of the Hugging Face form may have.
     pub max_shard_bytes: u64,
     /// Drop a position table that is not the sinusoid, which the native form has no place for.
     pub force: bool,
+    /// The contents of a `tekken.json` to write for a checkpoint in memory; that of a folder goes
+    /// along without.
+    pub tokenizer: Option<Vec<u8>>,
 }
 
 impl ConvertOptions {
@@ -45,8 +50,10 @@ impl ConvertOptions {
         Self {
             form,
             dtype: None,
+            quant: None,
             max_shard_bytes: DEFAULT_SHARD_BYTES,
             force: false,
+            tokenizer: None,
         }
     }
 }
@@ -61,14 +68,17 @@ impl ConvertOptions {
 /// * To the native form, the table is left out; it must be the sinusoid, unless `force` is set.
 ///   Converting back then gives the table of this crate, up to 10⁻⁴ from one that PyTorch computed.
 ///   Everything else survives both ways bit by bit.
+/// * With `quant`, matrices are quantized (see [`TensorSpec::quantized_as`]) from their stored
+///   values, and in the canonical order whatever form they come from; `config.json` says so.
+/// * From a quantized checkpoint, `dtype` must say what to write; it cannot be quantized again.
 /// * `tekken.json` is copied where there is one, and between Hugging Face checkpoints the other
 ///   small files are too.
 ///
 /// Nothing that exists is overwritten, and on an error nothing remains.
 ///
 /// # Errors
-/// `source` is not complete, a target file exists, the target form has no place for the model, or
-/// writing fails.
+/// `source` is not complete, or quantized where it must not be; a target file exists, the target
+/// form has no place for the model, a weight cannot be quantized, or writing fails.
 pub fn convert(
     source: &Checkpoint,
     out: impl AsRef<Path>,
@@ -76,6 +86,11 @@ pub fn convert(
     progress: &mut OnProgress<'_>,
 ) -> Result<Written, CheckpointError> {
     source.check_complete()?;
+    match (source.quantized(), options.quant, options.dtype) {
+        (Some(found), Some(_), _) => return Err(CheckpointError::AlreadyQuantized { found }),
+        (Some(found), None, None) => return Err(CheckpointError::Quantized { found }),
+        _ => {}
+    }
     if options.form == Form::Native && !options.force {
         check_sinusoid(source)?;
     }
@@ -83,6 +98,7 @@ pub fn convert(
     let mut values = Converted {
         source,
         dtype: options.dtype,
+        quant: options.quant,
     };
     let plan = Plan::new(
         options.form,
@@ -90,7 +106,7 @@ pub fn convert(
         source.specs(),
         &values,
         options.max_shard_bytes,
-    );
+    )?;
     // The first tensor is the one that transformers takes a model's type from.
     let dtype = source
         .specs()
@@ -109,6 +125,7 @@ pub fn convert(
         source.description(),
         options.form,
         dtype,
+        options.quant,
         audio_token,
         &present,
     )?;
@@ -119,9 +136,14 @@ pub fn convert(
         .collect();
 
     let mut staging = Staging::new(out.as_ref())?;
+    let tokenizer = match (&options.tokenizer, source.dir()) {
+        (Some(tokenizer), None) => Some((TOKENIZER, tokenizer)),
+        _ => None,
+    };
     let names = copied
         .iter()
         .map(|(_, name)| name)
+        .chain(tokenizer.iter().map(|(name, _)| name))
         .chain(documents.iter().map(|(name, _)| name));
     names
         .into_iter()
@@ -130,6 +152,9 @@ pub fn convert(
     copied
         .iter()
         .try_for_each(|(path, name)| staging.copy(path, name))?;
+    tokenizer
+        .iter()
+        .try_for_each(|(name, bytes)| staging.bytes(name, bytes))?;
     documents
         .iter()
         .try_for_each(|(name, json)| staging.json(name, json))?;
@@ -146,6 +171,7 @@ pub(crate) fn documents(
     source: &Description,
     form: Form,
     dtype: Dtype,
+    quant: Option<Quant>,
     audio_token: Option<u32>,
     present: &[&str],
 ) -> Result<Vec<(&'static str, Value)>, CheckpointError> {
@@ -164,7 +190,7 @@ pub(crate) fn documents(
     if !present.contains(&hf::GENERATION) {
         documents.push((hf::GENERATION, hf::generation_json()));
     }
-    let config = match source.form {
+    let mut config = match source.form {
         Form::HuggingFace => retyped(source.model.clone(), dtype),
         Form::Native => hf::config_json(
             &source.config,
@@ -175,6 +201,12 @@ pub(crate) fn documents(
             },
         )?,
     };
+    if let Value::Object(members) = &mut config {
+        members.remove(hf::QUANTIZATION);
+        let stated =
+            quant.map(|quant| (hf::QUANTIZATION.to_owned(), quantized::config_json(quant)));
+        members.extend(stated);
+    }
     documents.push((hf::CONFIG, config));
     Ok(documents)
 }
@@ -277,6 +309,7 @@ fn check_sinusoid(source: &Checkpoint) -> Result<(), CheckpointError> {
 struct Converted<'a> {
     source: &'a Checkpoint,
     dtype: Option<Dtype>,
+    quant: Option<Quant>,
 }
 
 impl Values for Converted<'_> {
@@ -287,26 +320,19 @@ impl Values for Converted<'_> {
                 .map_or(Dtype::F32, |info| info.dtype)
         };
         match self.dtype {
+            // What is quantized must not be rounded before.
+            Some(_) if self.quant(spec).is_some() => own(),
             Some(dtype) if spec.module != Module::EncoderPositions => dtype,
             _ => own(),
         }
     }
 
+    fn quant(&self, spec: &TensorSpec) -> Option<Quant> {
+        spec.quantized_as(self.quant?)
+    }
+
     fn put(&mut self, spec: &TensorSpec, sink: &mut dyn Sink) -> Result<(), CheckpointError> {
         let view = self.source.tensor(&spec.name(), spec.shape())?;
-        let dtype = self.dtype(spec);
-        if view.dtype == dtype {
-            return view
-                .data
-                .chunks(CHUNK)
-                .try_for_each(|chunk| sink.put(chunk));
-        }
-        let mut converted = Vec::with_capacity(CHUNK);
-        for chunk in view.data.chunks(CHUNK / 2) {
-            converted.clear();
-            dtype::convert(chunk, view.dtype, dtype, &mut converted);
-            sink.put(&converted)?;
-        }
-        Ok(())
+        view.each_piece(self.dtype(spec), &mut |piece| sink.put(piece))
     }
 }

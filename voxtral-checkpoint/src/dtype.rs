@@ -107,6 +107,16 @@ pub(crate) fn convert(bytes: &[u8], from: Dtype, to: Dtype, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends `values` to `out`, stored as `to`.
+pub(crate) fn append(values: &[f32], to: Dtype, out: &mut Vec<u8>) {
+    let values = values.iter();
+    match to {
+        Dtype::F32 => out.extend(values.flat_map(|x| x.to_le_bytes())),
+        Dtype::F16 => out.extend(values.flat_map(|&x| f16::from_f32(x).to_le_bytes())),
+        Dtype::BF16 => out.extend(values.flat_map(|&x| bf16::from_f32(x).to_le_bytes())),
+    }
+}
+
 /// Calls `f` with every element of `bytes`, widened.
 pub(crate) fn each_f32(bytes: &[u8], from: Dtype, mut f: impl FnMut(f32)) {
     match from {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use voxtral_kernels::Quant;
+
 use crate::form::Form;
 
 /// The error of every operation of this crate: what is wrong, where, what was found and what was
@@ -245,6 +247,51 @@ pub enum CheckpointError {
         form: Form,
         /// What it has no place for.
         why: String,
+    },
+
+    /// A native checkpoint is quantized.
+    #[error(
+        "tensor `{tensor}` of `{file}` is quantized, which the native form cannot be, as its rows \
+         stand in another order: quantize into the Hugging Face form"
+    )]
+    QuantizedNative {
+        /// The weights file.
+        file: String,
+        /// A quantized tensor, by its stored name.
+        tensor: String,
+    },
+
+    /// What is to be quantized is quantized.
+    #[error(
+        "the checkpoint is quantized already, as {found}: quantize the original, as rounding twice \
+         loses more"
+    )]
+    AlreadyQuantized {
+        /// The format found.
+        found: Quant,
+    },
+
+    /// What is to be converted is quantized, and no storage type was chosen.
+    #[error(
+        "the checkpoint is quantized as {found}: choose the storage type to convert it to (f32, f16 \
+         or bf16), or copy its files"
+    )]
+    Quantized {
+        /// The format found.
+        found: Quant,
+    },
+
+    /// A weight is too large to be quantized, or not a number.
+    #[error(
+        "tensor `{tensor}` has the weight {value}, expected at most {largest}: it cannot be quantized"
+    )]
+    Unquantizable {
+        /// The canonical name.
+        tensor: String,
+        /// The weight.
+        value: f32,
+        /// The largest absolute value that there may be.
+        largest: f32,
     },
 
     /// A file that would be written exists already.

@@ -4,16 +4,22 @@
 //! shape and the byte range in what follows; and the tensors, end to end. The safetensors crate
 //! reads this too, but keeps the last of two tensors with one name and does not say which tensor is
 //! damaged, so the entries are parsed here; `tests/it/corrupt.rs` holds the two against each other.
+//!
+//! A quantized matrix is a tensor of bytes, and the file's metadata says what it holds (see
+//! [`crate::quantized`]); its entry has the shape and the type of the matrix that it stands for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use voxtral_kernels::Quant;
 
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
+use crate::json::Unique;
+use crate::quantized::{self, Declared};
 
 /// Bytes of the header's length.
 pub(crate) const LENGTH_BYTES: usize = 8;
@@ -28,10 +34,19 @@ const METADATA: &str = "__metadata__";
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) name: String,
+    /// The type of the elements; F32 where they are quantized.
     pub(crate) dtype: Dtype,
+    pub(crate) quant: Option<Quant>,
+    /// The shape of the matrix, also where it is quantized.
     pub(crate) shape: Vec<usize>,
     /// Where its bytes lie in the file.
     pub(crate) range: Range<usize>,
+}
+
+impl Entry {
+    pub(crate) fn num_elements(&self) -> u64 {
+        self.shape.iter().map(|&n| n as u64).product()
+    }
 }
 
 /// Reads and checks the header of `bytes`, the contents of `file`; in the order of the data.
@@ -61,11 +76,23 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Vec<Entry>, CheckpointErr
             rest.len()
         )));
     };
-    let mut raw: Vec<RawEntry> = serde_json::from_slice::<RawHeader>(header)
-        .map_err(|error| broken(format!("its header does not parse: {error}")))?
-        .0;
-    raw.sort_by_key(|entry| entry.info.data_offsets);
-    check(file, &raw, LENGTH_BYTES + length, bytes.len())
+    let mut raw: RawHeader = serde_json::from_slice(header)
+        .map_err(|error| broken(format!("its header does not parse: {error}")))?;
+    raw.entries.sort_by_key(|entry| entry.info.data_offsets);
+    let quantized = match raw.metadata.get(quantized::KEY) {
+        Some(note) => quantized::parse(file, note)?,
+        None => BTreeMap::new(),
+    };
+    let names: HashSet<&str> = raw.entries.iter().map(|entry| &*entry.name).collect();
+    if let Some(absent) = quantized.keys().find(|name| !names.contains(&***name)) {
+        return Err(CheckpointError::BadTensor {
+            file: file.to_owned(),
+            tensor: absent.clone(),
+            what: format!("`{}` describes it, and the file lacks it", quantized::KEY),
+        });
+    }
+    let start = LENGTH_BYTES + length;
+    check(file, &raw.entries, &quantized, start, bytes.len())
 }
 
 /// Checks that each of the entries, sorted by offset, fits, and that together they cover the data
@@ -73,12 +100,13 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Vec<Entry>, CheckpointErr
 fn check(
     file: &str,
     raw: &[RawEntry],
+    quantized: &BTreeMap<String, Declared>,
     start: usize,
     end: usize,
 ) -> Result<Vec<Entry>, CheckpointError> {
     let entries: Vec<Entry> = raw
         .iter()
-        .map(|entry| fit(file, entry, start, end))
+        .map(|entry| fit(file, entry, quantized.get(&entry.name), start, end))
         .collect::<Result<_, _>>()?;
     let mut at = start;
     for Entry { name, range, .. } in &entries {
@@ -114,6 +142,7 @@ fn check(
 fn fit(
     file: &str,
     RawEntry { name, info }: &RawEntry,
+    quantized: Option<&Declared>,
     start: usize,
     end: usize,
 ) -> Result<Entry, CheckpointError> {
@@ -132,6 +161,29 @@ fn fit(
         return Err(damaged(format!(
             "its data ends at {to}, and the file holds {room} bytes of data: the file is truncated"
         )));
+    }
+    let range = start + from..start + to;
+    match (quantized, &*info.dtype) {
+        (Some(declared), _) => {
+            declared
+                .check(&info.dtype, &info.shape, range.len())
+                .map_err(damaged)?;
+            return Ok(Entry {
+                name: name.clone(),
+                dtype: Dtype::F32,
+                quant: Some(declared.quant),
+                shape: declared.shape.to_vec(),
+                range,
+            });
+        }
+        (None, quantized::STORED) => {
+            return Err(damaged(format!(
+                "it has type {}, and `{}` does not say what it holds, expected F32, F16 or BF16",
+                quantized::STORED,
+                quantized::KEY
+            )));
+        }
+        (None, _) => {}
     }
     let dtype =
         Dtype::from_header(&info.dtype).ok_or_else(|| CheckpointError::UnsupportedDtype {
@@ -158,8 +210,9 @@ fn fit(
     Ok(Entry {
         name,
         dtype,
+        quant: None,
         shape,
-        range: start + from..start + to,
+        range,
     })
 }
 
@@ -177,7 +230,10 @@ struct RawInfo {
     data_offsets: (usize, usize),
 }
 
-struct RawHeader(Vec<RawEntry>);
+struct RawHeader {
+    entries: Vec<RawEntry>,
+    metadata: BTreeMap<String, String>,
+}
 
 impl<'de> Deserialize<'de> for RawHeader {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -197,13 +253,16 @@ impl<'de> Visitor<'de> for HeaderVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawHeader, A::Error> {
         let mut seen = HashSet::new();
         let mut entries = Vec::new();
+        let mut metadata = BTreeMap::new();
         while let Some(name) = map.next_key::<String>()? {
             if !seen.insert(name.clone()) {
                 return Err(A::Error::custom(format_args!("`{name}` occurs twice")));
             }
             if name == METADATA {
-                map.next_value::<HashMap<String, String>>()
-                    .map_err(|error| A::Error::custom(format_args!("`{METADATA}`: {error}")))?;
+                metadata = map
+                    .next_value::<Unique<String>>()
+                    .map_err(|error| A::Error::custom(format_args!("`{METADATA}`: {error}")))?
+                    .0;
                 continue;
             }
             let info = map
@@ -211,6 +270,6 @@ impl<'de> Visitor<'de> for HeaderVisitor {
                 .map_err(|error| A::Error::custom(format_args!("tensor `{name}`: {error}")))?;
             entries.push(RawEntry { name, info });
         }
-        Ok(RawHeader(entries))
+        Ok(RawHeader { entries, metadata })
     }
 }

@@ -25,6 +25,9 @@ pub(crate) const WEIGHTS: &str = "model.safetensors";
 /// Which shard holds which tensor.
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
+/// Where a configuration says how the weights are quantized.
+pub(crate) const QUANTIZATION: &str = "quantization_config";
+
 /// The name of shard `number`, from 1, of `count`.
 pub(crate) fn shard(number: usize, count: usize) -> String {
     format!("model-{number:05}-of-{count:05}.safetensors")

@@ -1,8 +1,13 @@
 //! Reading fields of a JSON configuration, with errors that name the file and the field's path.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::error::CheckpointError;
@@ -24,6 +29,39 @@ pub(crate) fn parse(file: &str, bytes: &[u8]) -> Read<Value> {
         file: file.to_owned(),
         source,
     })
+}
+
+/// An object in which no key occurs twice; serde_json's own maps keep the last one.
+pub(crate) struct Unique<V>(pub(crate) BTreeMap<String, V>);
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(UniqueVisitor(PhantomData))
+    }
+}
+
+struct UniqueVisitor<V>(PhantomData<V>);
+
+impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueVisitor<V> {
+    type Value = Unique<V>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Unique<V>, A::Error> {
+        let mut members = BTreeMap::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let value = map
+                .next_value()
+                .map_err(|error| A::Error::custom(format_args!("`{key}`: {error}")))?;
+            if members.contains_key(&key) {
+                return Err(A::Error::custom(format_args!("`{key}` occurs twice")));
+            }
+            members.insert(key, value);
+        }
+        Ok(Unique(members))
+    }
 }
 
 impl<'a> Field<'a> {

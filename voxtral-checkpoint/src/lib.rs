@@ -11,7 +11,11 @@
 //! missing, misshapen or of a foreign type, a configuration that lacks a number is an error that
 //! says which file, which tensor or field, what was found and what was expected.
 //!
-//! [`convert()`] writes one form from the other, and [`random_checkpoint`] makes a checkpoint of
+//! Matrices may be quantized, in 8.25 or 4.5 bits for each weight ([`Quant`]). They are mapped and
+//! used where they lie, too, in the layout of `voxtral-kernels`, which defines it; [`TensorView`]
+//! gives their values to whoever needs floats.
+//!
+//! [`convert()`] writes one form from the other, or quantizes, and [`random_checkpoint`] makes a checkpoint of
 //! genuine names and shapes with random values, as here for a model of a few kilobytes:
 //!
 //! ```
@@ -48,7 +52,10 @@ mod hf;
 mod json;
 mod names;
 mod native;
+mod quantize;
+mod quantized;
 mod random;
+mod recipe;
 mod rope;
 mod shards;
 mod sinusoid;
@@ -66,5 +73,6 @@ pub use error::{CheckpointError, MissingTensor};
 pub use form::Form;
 pub use names::{TensorSpec, tensors};
 pub use random::{ParsePresetError, Preset, RandomModel, RandomOptions, random_checkpoint};
-pub use view::{TensorInfo, TensorView};
+pub use view::{FormatShare, TensorInfo, TensorView};
+pub use voxtral_kernels::Quant;
 pub use writer::{OnProgress, Progress, Written};

@@ -8,6 +8,8 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use voxtral_kernels::Quant;
+
 use crate::config::ModelConfig;
 use crate::convert::{self, DEFAULT_SHARD_BYTES, TOKENIZER};
 use crate::dtype::{self, Dtype};
@@ -99,8 +101,10 @@ pub struct RandomOptions {
     pub model: RandomModel,
     /// The form to write.
     pub form: Form,
-    /// The storage type.
+    /// The storage type of what is not quantized.
     pub dtype: Dtype,
+    /// The format to quantize matrices in, in the Hugging Face form.
+    pub quant: Option<Quant>,
     /// The values' seed.
     pub seed: u64,
     /// The size that a shard of the Hugging Face form may have.
@@ -117,6 +121,7 @@ impl RandomOptions {
             model,
             form,
             dtype,
+            quant: None,
             seed: 0,
             max_shard_bytes,
             tokenizer: None,
@@ -138,15 +143,22 @@ pub fn random_checkpoint(
     let description = description(&options.model)?;
     let config = &description.config;
     let specs = names::tensors(config);
-    let mut values = RandomValues::new(options.seed, options.dtype);
+    let mut values = RandomValues::new(options.seed, options.dtype, options.quant);
     let plan = Plan::new(
         options.form,
         config,
         &specs,
         &values,
         options.max_shard_bytes,
-    );
-    let documents = convert::documents(&description, options.form, options.dtype, None, &[])?;
+    )?;
+    let documents = convert::documents(
+        &description,
+        options.form,
+        options.dtype,
+        options.quant,
+        None,
+        &[],
+    )?;
     let mut staging = Staging::new(out.as_ref())?;
     documents
         .iter()
@@ -185,6 +197,7 @@ fn description(model: &RandomModel) -> Result<Description, CheckpointError> {
 struct RandomValues {
     seed: u64,
     dtype: Dtype,
+    quant: Option<Quant>,
     /// Normal values, as they are stored.
     table: Vec<u8>,
 }
@@ -193,7 +206,7 @@ struct RandomValues {
 const TABLE: usize = 1 << 14;
 
 impl RandomValues {
-    fn new(seed: u64, dtype: Dtype) -> Self {
+    fn new(seed: u64, dtype: Dtype, quant: Option<Quant>) -> Self {
         // Box and Muller's method: two uniform values make a normal one.
         let mut bits = SplitMix(0);
         let mut uniform = move || (bits.next() >> 11) as f64 / (1u64 << 53) as f64;
@@ -203,7 +216,12 @@ impl RandomValues {
             let value = DEVIATION * radius * (std::f64::consts::TAU * turn).cos();
             dtype::convert(&(value as f32).to_le_bytes(), Dtype::F32, dtype, &mut table);
         }
-        Self { seed, dtype, table }
+        Self {
+            seed,
+            dtype,
+            quant,
+            table,
+        }
     }
 
     /// Puts `count` entries of the table, chosen at random, `N` bytes each.
@@ -240,6 +258,10 @@ impl Values for RandomValues {
         } else {
             self.dtype
         }
+    }
+
+    fn quant(&self, spec: &TensorSpec) -> Option<Quant> {
+        spec.quantized_as(self.quant?)
     }
 
     fn put(&mut self, spec: &TensorSpec, sink: &mut dyn Sink) -> Result<(), CheckpointError> {

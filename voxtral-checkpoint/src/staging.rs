@@ -73,9 +73,14 @@ impl Staging {
                 source,
             })?;
         text.push(b'\n');
+        self.bytes(name, &text)
+    }
+
+    /// Writes the file `name` with these contents.
+    pub(crate) fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
         let mut writer = self.create(name)?;
         writer
-            .write_all(&text)
+            .write_all(bytes)
             .and_then(|()| writer.flush())
             .map_err(io("write", &self.dir.join(name)))
     }

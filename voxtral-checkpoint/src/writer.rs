@@ -4,6 +4,11 @@
 //! and shapes are known before the first byte. Inside a file tensors stand as the safetensors
 //! library puts them: wider types first, then by name. The Hugging Face form is split into shards
 //! (see [`crate::shards`]) with an index; the native form is one file.
+//!
+//! A file with quantized matrices has what no other tool reads in place, so it is laid out for
+//! mapping: its data starts at a multiple of 64 bytes, and tensors come by the power of two that
+//! divides their sizes, the highest first (from 64 on all are alike). Each then starts at a multiple
+//! of its own, and the panels of every matrix of a published model at one of 64.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -12,6 +17,7 @@ use std::path::PathBuf;
 
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::json;
+use voxtral_kernels::Quant;
 
 use crate::config::ModelConfig;
 use crate::dtype::Dtype;
@@ -19,6 +25,8 @@ use crate::error::CheckpointError;
 use crate::form::{Form, Rule};
 use crate::header::LENGTH_BYTES;
 use crate::names::TensorSpec;
+use crate::quantize::Quantizer;
+use crate::quantized::{self, ALIGNMENT, Declared};
 use crate::rope::{self, Direction};
 use crate::staging::{Staging, Writer};
 use crate::{hf, native, shards};
@@ -50,8 +58,11 @@ pub struct Written {
 
 /// Where the values come from.
 pub(crate) trait Values {
-    /// The type in which `spec` is to be written.
+    /// The type in which `spec` is to be written, or from which it is to be quantized.
     fn dtype(&self, spec: &TensorSpec) -> Dtype;
+
+    /// The format in which `spec` is to be written, if it is to be quantized.
+    fn quant(&self, spec: &TensorSpec) -> Option<Quant>;
 
     /// Puts the elements of `spec`, in the canonical layout and in that type, into `sink`.
     fn put(&mut self, spec: &TensorSpec, sink: &mut dyn Sink) -> Result<(), CheckpointError>;
@@ -76,11 +87,48 @@ pub(crate) struct Planned {
     name: String,
     rule: Rule,
     dtype: Dtype,
+    quantized: Option<Declared>,
+    /// Type and shape in the header.
+    stored: (safetensors::Dtype, Vec<usize>),
+    bytes: usize,
 }
 
 impl Planned {
-    fn bytes(&self) -> u64 {
-        (self.spec.num_elements() * self.dtype.size()) as u64
+    fn new(
+        form: Form,
+        config: &ModelConfig,
+        spec: &TensorSpec,
+        values: &dyn Values,
+    ) -> Option<Self> {
+        let stored = form.stored(spec, config);
+        let dtype = values.dtype(spec);
+        let quantized = match (values.quant(spec), spec.shape()) {
+            (Some(quant), &[rows, inputs]) => {
+                let shape = [rows, inputs];
+                Some(Declared { quant, shape })
+            }
+            _ => None,
+        };
+        let panels = quantized.and_then(Declared::stored_shape);
+        let (shown, bytes) = match panels {
+            Some(panels) => {
+                let bytes = panels.iter().product();
+                ((safetensors::Dtype::U8, panels.to_vec()), bytes)
+            }
+            None => {
+                let bytes = spec.num_elements() * dtype.size();
+                ((dtype.into(), spec.shape().to_vec()), bytes)
+            }
+        };
+        Some(Self {
+            spec: spec.clone(),
+            name: stored.names.into_iter().next()?,
+            rule: stored.rule,
+            dtype,
+            quantized,
+            stored: shown,
+            bytes,
+        })
     }
 }
 
@@ -100,36 +148,44 @@ impl Plan {
         specs: &[TensorSpec],
         values: &dyn Values,
         max_shard_bytes: u64,
-    ) -> Self {
+    ) -> Result<Self, CheckpointError> {
         let planned: Vec<Planned> = specs
             .iter()
-            .filter_map(|spec| {
-                let stored = form.stored(spec, config);
-                let name = stored.names.into_iter().next()?;
-                Some(Planned {
-                    spec: spec.clone(),
-                    name,
-                    rule: stored.rule,
-                    dtype: values.dtype(spec),
-                })
-            })
+            .filter_map(|spec| Planned::new(form, config, spec, values))
             .collect();
+        if form == Form::Native && is_quantized(&planned) {
+            return Err(CheckpointError::NotExpressible {
+                form,
+                why: "its rows stand in another order than those of quantized matrices, so \
+                      quantize into the Hugging Face form"
+                    .to_owned(),
+            });
+        }
         let files = match form {
             Form::Native => vec![(native::WEIGHTS.to_owned(), planned)],
             Form::HuggingFace => sharded(&planned, max_shard_bytes),
         };
         let files = files.into_iter().map(|(name, mut tensors)| {
+            let quantized = is_quantized(&tensors);
+            let alignment = |tensor: &Planned| match quantized {
+                true => tensor
+                    .bytes
+                    .trailing_zeros()
+                    .min(ALIGNMENT.trailing_zeros()),
+                false => 0,
+            };
             tensors.sort_by(|a, b| {
-                library_dtype(b)
-                    .cmp(&library_dtype(a))
+                let by_alignment = alignment(b).cmp(&alignment(a));
+                by_alignment
+                    .then_with(|| b.stored.0.cmp(&a.stored.0))
                     .then_with(|| a.name.cmp(&b.name))
             });
             (name, tensors)
         });
-        Self {
+        Ok(Self {
             form,
             files: files.collect(),
-        }
+        })
     }
 
     pub(crate) fn num_tensors(&self) -> usize {
@@ -137,7 +193,7 @@ impl Plan {
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.tensors().map(Planned::bytes).sum()
+        self.tensors().map(|tensor| tensor.bytes as u64).sum()
     }
 
     fn tensors(&self) -> impl Iterator<Item = &Planned> {
@@ -183,23 +239,32 @@ impl Plan {
     }
 
     /// The header's length and the header, as the safetensors library writes them. transformers
-    /// adds a note of the framework; Mistral's tools add nothing.
+    /// adds a note of the framework, which is not for files that it cannot read; Mistral's tools
+    /// add nothing.
     fn header(&self, file: &str, tensors: &[Planned]) -> Result<Vec<u8>, CheckpointError> {
         let broken = |what: String| CheckpointError::BadHeader {
             file: file.to_owned(),
             what,
         };
+        let note = |key: &str, value| Some(HashMap::from([(key.to_owned(), value)]));
+        let declared = |tensor: &'_ Planned| tensor.quantized;
+        let quantized = is_quantized(tensors);
         let note = match self.form {
-            Form::HuggingFace => Some(HashMap::from([("format".to_owned(), "pt".to_owned())])),
+            _ if quantized => {
+                let tensors = tensors.iter();
+                let tensors = tensors.filter_map(|t| Some((t.name.as_str(), declared(t)?)));
+                note(quantized::KEY, quantized::note(tensors))
+            }
+            Form::HuggingFace => note("format", "pt".to_owned()),
             Form::Native => None,
         };
         let mut at = 0;
         let entries = tensors.iter().map(|tensor| {
             let from = at;
-            at += tensor.spec.num_elements() * tensor.dtype.size();
-            let shape = tensor.spec.shape().to_vec();
+            at += tensor.bytes;
+            let (dtype, shape) = tensor.stored.clone();
             let info = TensorInfo {
-                dtype: tensor.dtype.into(),
+                dtype,
                 shape,
                 data_offsets: (from, at),
             };
@@ -208,7 +273,9 @@ impl Plan {
         let metadata =
             Metadata::new(note, entries.collect()).map_err(|error| broken(error.to_string()))?;
         let mut json = serde_json::to_vec(&metadata).map_err(|error| broken(error.to_string()))?;
-        json.resize(json.len().next_multiple_of(LENGTH_BYTES), b' ');
+        let multiple = if quantized { ALIGNMENT } else { LENGTH_BYTES };
+        let length = (LENGTH_BYTES + json.len()).next_multiple_of(multiple) - LENGTH_BYTES;
+        json.resize(length, b' ');
         let mut header = (json.len() as u64).to_le_bytes().to_vec();
         header.append(&mut json);
         Ok(header)
@@ -236,16 +303,15 @@ impl Plan {
     }
 }
 
-/// The type as the safetensors library orders it.
-fn library_dtype(tensor: &Planned) -> safetensors::Dtype {
-    tensor.dtype.into()
+fn is_quantized(tensors: &[Planned]) -> bool {
+    tensors.iter().any(|tensor| tensor.quantized.is_some())
 }
 
 /// Names the files of the Hugging Face form.
 fn sharded(planned: &[Planned], limit: u64) -> Vec<(String, Vec<Planned>)> {
     let sizes: Vec<_> = planned
         .iter()
-        .map(|t| (hf::in_memory(&t.name), t.bytes()))
+        .map(|t| (hf::in_memory(&t.name), t.bytes as u64))
         .collect();
     let shards = shards::split(&sizes, limit);
     let count = shards.len();
@@ -273,11 +339,16 @@ fn sharded(planned: &[Planned], limit: u64) -> Vec<(String, Vec<Planned>)> {
 
 impl Planned {
     fn write(&self, values: &mut dyn Values, sink: &mut dyn Sink) -> Result<(), CheckpointError> {
+        if let Some(Declared { quant, .. }) = self.quantized {
+            let mut quantizer = Quantizer::new(&self.spec, quant, self.dtype, sink);
+            values.put(&self.spec, &mut quantizer)?;
+            return quantizer.flush();
+        }
         let Rule::PermuteRope { heads } = self.rule else {
             return values.put(&self.spec, sink);
         };
         // Queries and keys are the small matrices: one fits in memory many times over.
-        let mut canonical = Vec::with_capacity(self.bytes() as usize);
+        let mut canonical = Vec::with_capacity(self.bytes);
         values.put(&self.spec, &mut canonical)?;
         let rows = self.spec.shape()[0];
         sink.put(&rope::permute_rows(

@@ -32,6 +32,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode> {
     let bytes = checkpoint.total_bytes();
     line("size", &format!("{} ({bytes} bytes)", HumanBytes(bytes)))?;
     line("precision", &precisions(&checkpoint))?;
+    line("bits", &bits(&checkpoint))?;
     for problem in &problems {
         line("problem", problem)?;
     }
@@ -160,14 +161,17 @@ fn window(mask: Mask) -> String {
     }
 }
 
-/// How many bytes are stored in each precision.
-fn precisions(checkpoint: &Checkpoint) -> String {
-    let mut bytes = std::collections::BTreeMap::<&str, u64>::new();
-    for info in checkpoint.names().filter_map(|name| checkpoint.info(name)) {
-        *bytes.entry(info.dtype.name()).or_default() += info.bytes as u64;
-    }
-    let parts = bytes
-        .into_iter()
-        .map(|(dtype, bytes)| format!("{dtype} {}", HumanBytes(bytes)));
+/// How many tensors and bytes are stored in each precision, what takes most first.
+pub(crate) fn precisions(checkpoint: &Checkpoint) -> String {
+    let parts = checkpoint.formats().into_iter().map(|share| {
+        let (count, bytes) = (share.num_tensors, HumanBytes(share.bytes));
+        let plural = if count == 1 { "" } else { "s" };
+        format!("{} ({count} tensor{plural}, {bytes})", share.name)
+    });
     parts.collect::<Vec<_>>().join(", ")
+}
+
+/// What a weight takes on average.
+pub(crate) fn bits(checkpoint: &Checkpoint) -> String {
+    format!("{:.2} a weight", checkpoint.bits_per_parameter())
 }

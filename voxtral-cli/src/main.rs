@@ -13,6 +13,7 @@ mod messages;
 mod models;
 mod output;
 mod progress;
+mod quantize;
 mod transcribe;
 
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Transcribe(args) => transcribe::run(args, cli.quiet),
         Command::Listen(args) => listen::run(args, cli.quiet),
+        Command::Quantize(args) => quantize::run(args, cli.quiet),
         Command::Inspect(args) => inspect::run(args),
         Command::Models => models::run(),
     };

@@ -11,6 +11,8 @@ pub(crate) enum Stage {
     Fetching,
     /// Bytes of weights that are placed on the device.
     Loading,
+    /// Bytes of quantized weights that are written.
+    Quantizing,
     /// Windows of audio that are encoded.
     Encoding,
     /// Seconds of audio that are transcribed.
@@ -25,6 +27,10 @@ impl Stage {
                 "{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}",
             ),
             Self::Loading => ("loading", "{prefix} {wide_bar} {bytes}/{total_bytes} {eta}"),
+            Self::Quantizing => (
+                "quantizing",
+                "{prefix} {wide_bar} {bytes}/{total_bytes} {eta} {msg}",
+            ),
             Self::Encoding => ("encoding", "{prefix} {wide_bar} {pos}/{len} windows {eta}"),
             Self::Transcribing => ("transcribing", "{prefix} {wide_bar} {pos}/{len} s {eta}"),
         };

@@ -4,13 +4,14 @@ use anyhow::{Context, Result, bail};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Each library and the workspace crates that it may use. Leaf crates know nothing of each other,
-/// and nothing points backwards.
+/// and nothing points backwards. The one exception: checkpoints hold quantized matrices as the
+/// kernels read them, so that layout is defined once, in `voxtral-kernels`.
 const LAYERS: &[(&str, &[&str])] = &[
     ("voxtral-audio", &[]),
     ("voxtral-tokenizer", &[]),
-    ("voxtral-checkpoint", &[]),
-    ("voxtral-hub", &[]),
     ("voxtral-kernels", &[]),
+    ("voxtral-checkpoint", &["voxtral-kernels"]),
+    ("voxtral-hub", &[]),
     ("voxtral-nn", &["voxtral-checkpoint", "voxtral-kernels"]),
     ("voxtral-encoder", &["voxtral-checkpoint", "voxtral-nn"]),
     ("voxtral-decoder", &["voxtral-checkpoint", "voxtral-nn"]),

@@ -10,7 +10,7 @@ use std::sync::{
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use voxtral_checkpoint::{Form, Progress, Written};
+use voxtral_checkpoint::{Checkpoint, CheckpointError, Form, Progress, Quant, Written};
 
 /// A form of checkpoint, as it is named on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -26,6 +26,24 @@ impl From<FormArg> for Form {
         match form {
             FormArg::Hf => Self::HuggingFace,
             FormArg::Native => Self::Native,
+        }
+    }
+}
+
+/// A format of quantized weights, as it is named on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QuantArg {
+    /// 8.25 bits a weight
+    Q8,
+    /// 4.5 bits a weight
+    Q4,
+}
+
+impl From<QuantArg> for Quant {
+    fn from(quant: QuantArg) -> Self {
+        match quant {
+            QuantArg::Q8 => Self::Q8,
+            QuantArg::Q4 => Self::Q4,
         }
     }
 }
@@ -91,6 +109,18 @@ pub(crate) fn with_bar<E>(
         HumanBytes((written.bytes as f64 / elapsed.max(1e-3)) as u64),
     ));
     Ok(written)
+}
+
+/// What a quantized checkpoint's tensors take: `5.12 bits a weight: q4 (419 tensors, 123 bytes), …`.
+pub(crate) fn formats(out: &Path) -> Result<String, CheckpointError> {
+    let checkpoint = Checkpoint::open_form(out, Form::HuggingFace)?;
+    let shares = checkpoint.formats().into_iter().map(|share| {
+        let (count, bytes) = (share.num_tensors, share.bytes);
+        format!("{} ({count} tensors, {bytes} bytes)", share.name)
+    });
+    let shares = shares.collect::<Vec<_>>().join(", ");
+    let bits = checkpoint.bits_per_parameter();
+    Ok(format!("{bits:.2} bits a weight: {shares}"))
 }
 
 /// A line to the person at the terminal.

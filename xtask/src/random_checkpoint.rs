@@ -7,7 +7,7 @@ use voxtral_checkpoint::{
     DEFAULT_SHARD_BYTES, Dtype, Preset, RandomModel, RandomOptions, random_checkpoint,
 };
 
-use crate::progress::{self, FormArg};
+use crate::progress::{self, FormArg, QuantArg};
 
 /// Write a checkpoint with the names, shapes and files of a genuine one and random values
 #[derive(Debug, clap::Args)]
@@ -23,9 +23,12 @@ pub(crate) struct Args {
     /// Seed of the values
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Storage type: f32, f16 or bf16
+    /// Storage type of what is not quantized: f32, f16 or bf16
     #[arg(long, default_value_t = Dtype::BF16)]
     dtype: Dtype,
+    /// Format to quantize matrices in
+    #[arg(long, value_enum)]
+    quant: Option<QuantArg>,
     /// Largest size of a shard of the Hugging Face form
     #[arg(long, value_parser = progress::size, default_value_t = DEFAULT_SHARD_BYTES)]
     max_shard_size: u64,
@@ -50,6 +53,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         model,
         form: args.form.into(),
         dtype: args.dtype,
+        quant: args.quant.map(Into::into),
         seed: args.seed,
         max_shard_bytes: args.max_shard_size,
         tokenizer: args.tekken.clone(),
@@ -58,6 +62,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         random_checkpoint(&options, &args.out, on_progress)
     })
     .context("failed to write the checkpoint")?;
+    if args.quant.is_some() {
+        progress::say(&progress::formats(&args.out).context("failed to read what was written")?);
+    }
     if args.tekken.is_none() {
         progress::say(
             "the checkpoint has no tekken.json: give one with --tekken FILE to transcribe with it",

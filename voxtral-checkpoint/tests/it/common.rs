@@ -1,6 +1,6 @@
 //! Fixtures, and reading and writing safetensors files by the safetensors library.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,9 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 use tempfile::TempDir;
-use voxtral_checkpoint::{Checkpoint, Progress, TensorView as View};
+use voxtral_checkpoint::{
+    Checkpoint, ConvertOptions, Form, Progress, Quant, TensorView as View, convert,
+};
 
 /// A folder of `testdata`.
 pub(crate) fn fixture(name: &str) -> PathBuf {
@@ -59,6 +61,15 @@ pub(crate) fn load(path: &Path) -> BTreeMap<String, Raw> {
 
 /// Writes a safetensors file.
 pub(crate) fn save(path: &Path, tensors: &BTreeMap<String, Raw>) {
+    save_with(path, tensors, None);
+}
+
+/// Writes a safetensors file with metadata.
+pub(crate) fn save_with(
+    path: &Path,
+    tensors: &BTreeMap<String, Raw>,
+    metadata: Option<HashMap<String, String>>,
+) {
     let view = |(dtype, shape, bytes)| {
         let (dtype, shape): (&Dtype, &Vec<usize>) = (dtype, shape);
         TensorView::new(*dtype, shape.clone(), bytes).unwrap()
@@ -66,7 +77,7 @@ pub(crate) fn save(path: &Path, tensors: &BTreeMap<String, Raw>) {
     let views = tensors
         .iter()
         .map(|(name, (d, s, b))| (name.as_str(), view((d, s, b.as_slice()))));
-    fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+    fs::write(path, safetensors::serialize(views, metadata).unwrap()).unwrap();
 }
 
 /// Changes the tensors of a safetensors file.
@@ -100,6 +111,22 @@ pub(crate) fn tensor(checkpoint: &Checkpoint, name: &str) -> View {
         .info(name)
         .unwrap_or_else(|| panic!("no tensor `{name}`"));
     checkpoint.tensor(name, &info.shape).unwrap()
+}
+
+/// To the Hugging Face form, quantized.
+pub(crate) fn quantizing(quant: Quant) -> ConvertOptions {
+    ConvertOptions {
+        quant: Some(quant),
+        ..ConvertOptions::new(Form::HuggingFace)
+    }
+}
+
+/// A folder with a quantized copy of the checkpoint in `from`.
+pub(crate) fn quantize(from: &Path, quant: Quant) -> TempDir {
+    let out = tempfile::tempdir().unwrap();
+    let source = Checkpoint::open(from).unwrap();
+    convert(&source, out.path(), &quantizing(quant), &mut quiet).unwrap();
+    out
 }
 
 /// The error of opening `dir`, and what caused it, in one line.

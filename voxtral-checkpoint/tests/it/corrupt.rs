@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
-use voxtral_checkpoint::Checkpoint;
+use voxtral_checkpoint::{Checkpoint, Quant};
 
 use crate::common::{self, failure, fixture, set};
 
@@ -369,6 +370,234 @@ fn folders_without_a_checkpoint() {
     );
 }
 
+/// The matrix whose description is spoiled.
+const QUANTIZED: &str = "multi_modal_projector.linear_1.weight";
+
+/// The file of a quantized checkpoint, its header and what comes after.
+fn quantized() -> (tempfile::TempDir, Value, Vec<u8>) {
+    let dir = common::quantize(&fixture("offline/hf"), Quant::Q4);
+    let bytes = fs::read(dir.path().join(WEIGHTS)).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    (dir, header, bytes[8 + length..].to_vec())
+}
+
+/// The error of opening a quantized checkpoint whose header was changed.
+fn with_quantized(change: impl FnOnce(&mut Value)) -> String {
+    let (dir, mut header, data) = quantized();
+    change(&mut header);
+    let mut bytes = file(&header.to_string(), 0);
+    bytes.extend(data);
+    fs::write(dir.path().join(WEIGHTS), bytes).unwrap();
+    failure(dir.path())
+}
+
+/// The same for what the metadata says of quantized tensors.
+fn with_note(change: impl FnOnce(&mut Value)) -> String {
+    with_quantized(|header| {
+        let text = &mut header["__metadata__"]["voxtral.quantized"];
+        let mut note = serde_json::from_str(text.as_str().unwrap()).unwrap();
+        change(&mut note);
+        *text = note.to_string().into();
+    })
+}
+
+#[test]
+fn quantized_matrices_that_lie() {
+    let entry =
+        |key: &'static str, value: Value| with_note(|note| note["tensors"][QUANTIZED][key] = value);
+    let subject = format!("tensor `{QUANTIZED}` of `model.safetensors` is damaged: ");
+    // [24, 64] in q4: two panels of one unit of 512 + 64 bytes.
+    for (shape, says) in [
+        (json!([33, 64]), "[33, 64] takes [3, 576]"),
+        (json!([24, 65]), "[24, 65] takes [2, 1152]"),
+        (json!([64, 24]), "[64, 24] takes [4, 576]"),
+        (json!([0, 64]), "[0, 64], which no matrix has"),
+        (json!([24, 0]), "[24, 0], which no matrix has"),
+        (json!([1, u64::MAX]), "which no matrix has"),
+        (json!([u64::MAX, 64]), "takes [1152921504606846976, 576]"),
+    ] {
+        assert_says(&entry("shape", shape), &[&subject, says]);
+    }
+    // Rows that fill up the last panel are not those that the configuration expects.
+    assert_eq!(
+        entry("shape", json!([25, 64])),
+        "tensor `projector.linear1.weight` has shape [25, 64], expected [24, 64]"
+    );
+    assert_says(
+        &entry("format", json!("q8")),
+        &[
+            &subject,
+            "it has stored shape [2, 576], and q8 of shape [24, 64] takes [2, 1056]",
+        ],
+    );
+    for format in ["q3", "Q4", ""] {
+        let says = format!("its format is {format:?}, expected q8 or q4");
+        assert_says(&entry("format", json!(format)), &[&subject, &says]);
+    }
+    // The same number of bytes in another shape.
+    assert_says(
+        &with_quantized(|header| header[QUANTIZED]["shape"] = json!([4, 288])),
+        &[&subject, "it has stored shape [4, 288]", "takes [2, 576]"],
+    );
+    assert_says(
+        &with_quantized(|header| {
+            header[QUANTIZED]["dtype"] = json!("BF16");
+            header[QUANTIZED]["shape"] = json!([24, 24]);
+        }),
+        &[
+            &subject,
+            "quantized as q4, and it has type BF16, expected U8",
+        ],
+    );
+}
+
+#[test]
+fn notes_of_quantized_matrices_that_lie() {
+    const FILE: &str = "`model.safetensors`";
+    assert_says(
+        &with_note(|note| {
+            note["tensors"].as_object_mut().unwrap().remove(QUANTIZED);
+        }),
+        &[
+            QUANTIZED,
+            FILE,
+            "has type U8, and `voxtral.quantized` does not say what it holds",
+        ],
+    );
+    assert_says(
+        &with_quantized(|header| {
+            header.as_object_mut().unwrap().remove("__metadata__");
+        }),
+        &[FILE, "has type U8", "expected F32, F16 or BF16"],
+    );
+    assert_says(
+        &with_note(|note| note["tensors"]["ghost"] = note["tensors"][QUANTIZED].clone()),
+        &[
+            "tensor `ghost`",
+            FILE,
+            "`voxtral.quantized` describes it, and the file lacks it",
+        ],
+    );
+    const PLAIN: &str = "audio_tower.layer_norm.bias";
+    assert_says(
+        &with_note(|note| note["tensors"][PLAIN] = note["tensors"][QUANTIZED].clone()),
+        &[PLAIN, "quantized as q4, and it has type BF16, expected U8"],
+    );
+    for version in [0u64, 2, u64::MAX] {
+        let says = format!("`voxtral.quantized` is of version {version}, expected 1");
+        // Whatever else a newer version says.
+        let error = with_note(|note| *note = json!({"version": version, "tensors": 7}));
+        assert_says(&error, &[FILE, &says]);
+    }
+    for (note, says) in [
+        (json!({}), "missing field `version`"),
+        (json!({"version": "1"}), "invalid type"),
+        (json!({"version": 1}), "missing field `tensors`"),
+        (json!({"version": 1, "tensors": []}), "an object"),
+        (
+            json!({"version": 1, "tensors": {"a": 7}}),
+            "`a`: invalid type",
+        ),
+        (
+            json!({"version": 1, "tensors": {"a": {"format": "q4"}}}),
+            "`a`: missing field `shape`",
+        ),
+        (
+            json!({"version": 1, "tensors": {"a": {"format": "q4", "shape": [1, 2, 3]}}}),
+            "`a`: trailing",
+        ),
+        (
+            json!({"version": 1, "tensors": {"a": {"format": "q4", "shape": [1]}}}),
+            "`a`: invalid length 1",
+        ),
+        (
+            json!({"version": 1, "tensors": {"a": {"format": "q4", "shape": [-1, 2]}}}),
+            "`a`: invalid value",
+        ),
+        (
+            json!({"version": 1, "tensors": {"a": {"format": "q4", "shape": [1, 2], "x": 0}}}),
+            "`a`: unknown field `x`",
+        ),
+    ] {
+        let error = with_note(|old| *old = note);
+        assert_says(
+            &error,
+            &[FILE, "its `voxtral.quantized` does not parse", says],
+        );
+    }
+    let twice = r#"{"version": 1, "tensors": {"a": {"format": "q4", "shape": [1, 2]},
+                                              "a": {"format": "q8", "shape": [1, 2]}}}"#;
+    let note = |text: &str| {
+        with_quantized(|header| header["__metadata__"]["voxtral.quantized"] = json!(text))
+    };
+    assert_says(&note(twice), &[FILE, "`a` occurs twice"]);
+    assert_says(&note("{"), &[FILE, "does not parse", "EOF"]);
+    assert_says(
+        &with_quantized(|header| header["__metadata__"]["voxtral.quantized"] = json!({})),
+        &[FILE, "`__metadata__`: `voxtral.quantized`: invalid type"],
+    );
+    let twice = r#"{"__metadata__": {"a": "1", "a": "2"}}"#;
+    assert_says(
+        &with_weights(&file(twice, 0)),
+        &["`__metadata__`: `a` occurs twice"],
+    );
+}
+
+#[test]
+fn truncated_quantized_files() {
+    let (dir, _, _) = quantized();
+    let path = dir.path().join(WEIGHTS);
+    let whole = fs::read(&path).unwrap();
+    for length in [0, 7, 100, whole.len() / 2, whole.len() - 1] {
+        fs::write(&path, &whole[..length]).unwrap();
+        assert_says(&failure(dir.path()), &["`model.safetensors`"]);
+    }
+}
+
+/// Rows of the native form would have to be reordered inside their panels.
+#[test]
+fn a_quantized_native_checkpoint() {
+    let dir = common::copy("offline/native");
+    let name = "layers.0.attention.wq.weight";
+    let path = dir.path().join("consolidated.safetensors");
+    let mut tensors = common::load(&path);
+    let (dtype, shape, bytes) = tensors.get_mut(name).unwrap();
+    let inputs = shape[1];
+    let note = json!({"version": 1, "tensors": {name: {"format": "q4", "shape": shape}}});
+    *bytes = vec![0; Quant::Q4.bytes(shape[0], inputs).unwrap()];
+    *dtype = safetensors::Dtype::U8;
+    *shape = vec![shape[0] / 16, Quant::Q4.panel_bytes(inputs)];
+    let note = [("voxtral.quantized".to_owned(), note.to_string())].into();
+    common::save_with(&path, &tensors, Some(note));
+    assert_says(
+        &failure(dir.path()),
+        &[
+            "tensor `layers.0.attention.wq.weight` of `consolidated.safetensors` is quantized",
+            "quantize into the Hugging Face form",
+        ],
+    );
+    let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
+    let params = read("params.json");
+    assert!(Checkpoint::from_native_bytes(&params, read("consolidated.safetensors")).is_err());
+}
+
+/// What changed bytes make of a quantized checkpoint: an error, or one that can be read whole.
+fn read_whole(dir: &Path, bytes: Vec<u8>) -> Result<(), TestCaseError> {
+    let read = |name: &str| fs::read(dir.join(name)).unwrap();
+    let (config, features) = (read("config.json"), read("preprocessor_config.json"));
+    if let Ok(checkpoint) = Checkpoint::from_bytes(&config, &features, bytes.clone()) {
+        prop_assert!(SafeTensors::deserialize(&bytes).is_ok());
+        let _ = (checkpoint.check_complete(), checkpoint.formats());
+        for name in checkpoint.names() {
+            let view = common::tensor(&checkpoint, name);
+            prop_assert_eq!(view.to_f32().len(), view.num_elements());
+            let _ = checkpoint.quantized_tensor(name, &view.shape, Quant::Q8);
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
@@ -418,5 +647,27 @@ proptest! {
             }
             Err(error) => prop_assert!(error.to_string().contains("consolidated.safetensors")),
         }
+    }
+
+    /// The same for the header of a quantized checkpoint, most of which is the note.
+    #[test]
+    fn mutated_quantized_headers(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        digits in prop::collection::vec((any::<prop::sample::Index>(), b'0'..=b'9'), 0..3),
+    ) {
+        static WHOLE: LazyLock<tempfile::TempDir> =
+            LazyLock::new(|| common::quantize(&fixture("offline/hf"), Quant::Q4));
+        let mut bytes = fs::read(WHOLE.path().join(WEIGHTS)).unwrap();
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let places: Vec<usize> = (8..8 + length).filter(|&at| bytes[at].is_ascii_digit()).collect();
+        for (index, digit) in &digits {
+            bytes[*index.get(&places)] = *digit;
+        }
+        if digits.is_empty() {
+            for (index, value) in changes {
+                bytes[8 + index.index(length)] = value;
+            }
+        }
+        read_whole(WHOLE.path(), bytes)?;
     }
 }

@@ -8,6 +8,7 @@ mod common;
 mod configs;
 mod convert;
 mod corrupt;
+mod quantized;
 mod random;
 mod reading;
 mod required;

@@ -15,6 +15,7 @@ mod listen;
 mod mic;
 mod model;
 mod output;
+mod quantize;
 mod scene;
 mod transcribe;
 mod usage;

@@ -28,6 +28,17 @@ fn help_has_examples() {
             "ffmpeg",
         ],
     );
+    let ran = scene.run(&["quantize", "--help"]);
+    assert_says(
+        ran.ok(),
+        &[
+            "Examples:",
+            "--quant q4 --out",
+            "8.25 bits",
+            "4.5 bits",
+            "--model ./mini-q4",
+        ],
+    );
     let ran = scene.run(&["--version"]);
     assert_eq!(ran.ok(), format!("voxtral {}\n", env!("CARGO_PKG_VERSION")));
 }
@@ -93,6 +104,13 @@ fn wrong_command_lines_are_one_line_each() {
         (&["-q", "-v", "models"], &["--quiet", "--verbose"]),
         (&["transcirbe", EN], &["'transcirbe'", "'transcribe'"]),
         (&["inspect"], &["MODEL"]),
+        (
+            &["quantize", "demo", "--quant", "q3", "--out", "small"],
+            &["'q3'", "q8, q4"],
+        ),
+        (&["quantize", "demo", "--out", "small"], &["--quant"]),
+        (&["quantize", "demo", "--quant", "q4"], &["--out"]),
+        (&["quantize", "--quant", "q4", "--out", "small"], &["MODEL"]),
     ] {
         let ran = scene.run(arguments);
         assert_eq!(ran.stdout, "", "{arguments:?}");
