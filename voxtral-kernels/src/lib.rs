@@ -40,7 +40,11 @@
 //! the private trait `Simd` proves that its instructions exist, and every block says why it is
 //! sound.
 
+mod attention;
 mod buffer;
+mod dispatch;
+mod elementwise;
+mod exp;
 mod format;
 mod gemm;
 mod gemv;
@@ -49,14 +53,17 @@ mod portable;
 mod product;
 mod quant;
 mod simd;
+mod strides;
 mod threads;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use attention::{AttentionShape, Cache, KeysValues, Mask};
 pub use isa::{Isa, IsaError};
 pub use product::{Shape, ShapeError, Weight};
 pub use quant::{PANEL, Quant, UNIT, dequantize, quantize};
+pub use strides::{LayerError, Strided, Strides};
 
 use portable::Portable;
 
