@@ -42,9 +42,13 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+mod attention;
 mod buffer;
+mod dispatch;
 #[cfg(target_arch = "x86_64")]
 mod dots;
+mod elementwise;
+mod exp;
 mod few;
 mod format;
 mod gemm;
@@ -59,14 +63,17 @@ mod quant;
 mod shuffle;
 mod simd;
 mod source;
+mod strides;
 mod threads;
 mod word;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use attention::{AttentionShape, Cache, KeysValues, Mask};
 pub use isa::{Isa, IsaError};
 pub use product::{Shape, ShapeError, Weight};
 pub use quant::{PANEL, Quant, UNIT, dequantize, quantize};
+pub use strides::{LayerError, Strided, Strides};
 pub use threads::{ThreadsError, physical_cores, set_threads, threads};
 
 use few::Widening;

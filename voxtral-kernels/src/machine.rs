@@ -6,6 +6,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use crate::Kernels;
 use crate::isa::Isa;
 use crate::simd::{Kernel, Simd};
 use crate::threads::{every_thread, for_each_part};
@@ -30,12 +31,13 @@ impl Memory {
     #[must_use]
     pub fn bytes_per_second(&self) -> f64 {
         let part = Self::PART / size_of::<u64>();
+        let kernels = Kernels::detect();
         let start = Instant::now();
         for_each_part(self.0.len() / part, usize::MAX, |i| {
             let part = &self.0[i * part..(i + 1) * part];
             // SAFETY: all bits are values.
             let (_, values, _) = unsafe { part.align_to::<f32>() };
-            read(values);
+            kernels.vectorize(Read(values));
         });
         Self::BYTES as f64 / start.elapsed().as_secs_f64()
     }
@@ -44,22 +46,6 @@ impl Memory {
 impl Default for Memory {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-fn read(values: &[f32]) {
-    match Isa::detect() {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Amx | Isa::Avx512Bf16 | Isa::Avx512Vnni | Isa::Avx512 => {
-            // SAFETY: `isa` is available.
-            unsafe { crate::x86::Avx512::new_unchecked() }.vectorize(Read(values));
-        }
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => {
-            // SAFETY: `isa` is available.
-            unsafe { crate::x86::Avx2::new_unchecked() }.vectorize(Read(values));
-        }
-        _ => crate::portable::Portable.vectorize(Read(values)),
     }
 }
 

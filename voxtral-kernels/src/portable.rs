@@ -133,4 +133,73 @@ impl Simd for Portable {
     fn sum(self, [a, b, c, d]: Self::V) -> f32 {
         (a + c) + (b + d)
     }
+
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        from_fn(|i| a[i] - b[i])
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        from_fn(|i| a[i] * b[i])
+    }
+
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        from_fn(|i| a[i] / b[i])
+    }
+
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        from_fn(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
+    fn abs(self, value: Self::V) -> Self::V {
+        value.map(f32::abs)
+    }
+
+    #[inline(always)]
+    fn if_less(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V {
+        from_fn(|i| if a[i] < b[i] { x[i] } else { y[i] })
+    }
+
+    #[inline(always)]
+    fn power(self, bits: Self::V) -> Self::V {
+        bits.map(|bits| f32::from_bits(bits.to_bits() << 23))
+    }
+
+    #[inline(always)]
+    fn max_lane(self, [a, b, c, d]: Self::V) -> f32 {
+        a.max(c).max(b.max(d))
+    }
+
+    #[inline(always)]
+    fn sum_each(self, values: &[Self::V; MAX_LANES]) -> Self::V {
+        from_fn(|i| self.sum(values[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16, value: Self::V) {
+        // SAFETY: the caller's; an array has the alignment of its elements.
+        unsafe { to.cast::<[u16; LANES]>().write(value.map(narrow_bf16)) };
+    }
+}
+
+/// The nearest bfloat16, of two the even one. NaN stays NaN: its upper half might be that of an
+/// infinity, and adding to it might carry into the sign.
+#[inline(always)]
+fn narrow_bf16(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    (if value.is_nan() {
+        bits >> 16 | 0x40
+    } else {
+        rounded
+    }) as u16
 }

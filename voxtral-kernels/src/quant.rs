@@ -143,7 +143,7 @@ pub fn quantize(quant: Quant, inputs: usize, values: &[f32], out: &mut [u8]) {
                 rows,
                 panel,
             };
-            Kernels::detect().run(kernel);
+            Kernels::detect().vectorize(kernel);
         });
 }
 

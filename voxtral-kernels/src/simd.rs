@@ -90,6 +90,84 @@ pub(crate) trait Simd: Copy + Send + Sync {
 
     /// The sum of the lanes, in an order that does not change.
     fn sum(self, value: Self::V) -> f32;
+
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+
+    /// The larger; `b` where either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+
+    /// The smaller; `b` where either is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+
+    fn abs(self, value: Self::V) -> Self::V;
+
+    /// `x` where `a < b`, else `y`.
+    fn if_less(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
+
+    /// The lowest 9 bits of each lane as the sign and the exponent of a number whose mantissa is 0.
+    fn power(self, bits: Self::V) -> Self::V;
+
+    /// The largest lane, if none is NaN.
+    fn max_lane(self, value: Self::V) -> f32;
+
+    /// The sums of the first `LANES` vectors, lane by lane: each is what [`sum`](Self::sum) gives.
+    fn sum_each(self, values: &[Self::V; MAX_LANES]) -> Self::V;
+
+    /// Narrows to bfloat16: to the nearest, of two the even one; NaN stays NaN.
+    ///
+    /// # Safety
+    ///
+    /// `to` is valid for writes of `LANES` values.
+    unsafe fn store_bf16(self, to: *mut u16, value: Self::V);
+
+    /// The first `count` lanes, and zeros.
+    ///
+    /// # Safety
+    ///
+    /// `count <= LANES`, and `from` is valid for reads of `count` values.
+    #[inline(always)]
+    unsafe fn load_first(self, from: *const f32, count: usize) -> Self::V {
+        let mut all = [0.0; MAX_LANES];
+        // SAFETY: the caller's; an array holds `MAX_LANES >= LANES` values.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, all.as_mut_ptr(), count);
+            self.load(all.as_ptr())
+        }
+    }
+
+    /// As [`load_first`](Self::load_first), of bfloat16.
+    ///
+    /// # Safety
+    ///
+    /// As of [`load_first`](Self::load_first).
+    #[inline(always)]
+    unsafe fn load_first_bf16(self, from: *const u16, count: usize) -> Self::V {
+        let mut all = [0; MAX_LANES];
+        // SAFETY: the caller's; an array holds `MAX_LANES >= LANES` values.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, all.as_mut_ptr(), count);
+            self.load_bf16(all.as_ptr())
+        }
+    }
+
+    /// Stores the first `count` lanes.
+    ///
+    /// # Safety
+    ///
+    /// `count <= LANES`, and `to` is valid for writes of `count` values.
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, value: Self::V, count: usize) {
+        let mut all = [0.0; MAX_LANES];
+        // SAFETY: the caller's; an array holds `MAX_LANES >= LANES` values.
+        unsafe {
+            self.store(all.as_mut_ptr(), value);
+            std::ptr::copy_nonoverlapping(all.as_ptr(), to, count);
+        }
+    }
 }
 
 /// Work that is compiled once for every instruction set.
