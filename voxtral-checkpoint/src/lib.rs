@@ -74,5 +74,5 @@ pub use form::Form;
 pub use names::{TensorSpec, tensors};
 pub use random::{ParsePresetError, Preset, RandomModel, RandomOptions, random_checkpoint};
 pub use view::{FormatShare, TensorInfo, TensorView};
-pub use voxtral_kernels::Quant;
+pub use voxtral_kernels::{Quant, dequantize};
 pub use writer::{OnProgress, Progress, Written};

@@ -10,12 +10,12 @@ pub enum NnError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// The backend has no such storage.
-    #[error("backend `{backend}` cannot hold {dtype} weights; choose f32")]
+    #[error("backend `{backend}` cannot hold {format} weights; choose f32")]
     UnsupportedPrecision {
         /// The backend's name.
         backend: String,
         /// The precision that was asked for.
-        dtype: &'static str,
+        format: &'static str,
     },
     /// The device failed while a result was read from it.
     #[error("device failed: {0}")]

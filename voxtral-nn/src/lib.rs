@@ -18,12 +18,15 @@ mod backend;
 mod block;
 mod cache;
 mod error;
+#[cfg(feature = "flex")]
+mod flex;
 mod linear;
 mod loader;
 mod mlp;
 mod norm;
 pub mod plain;
 mod rotary;
+mod weight;
 
 pub use attention::{Attention, AttentionBias};
 pub use backend::Backend;
@@ -35,3 +38,4 @@ pub use loader::{Loader, Precision};
 pub use mlp::Mlp;
 pub use norm::Norm;
 pub use rotary::Rotary;
+pub use weight::{Quantized, Weight};

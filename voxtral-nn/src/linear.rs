@@ -2,12 +2,12 @@
 
 use burn_tensor::{DType, Int, Tensor, TensorData};
 
-use crate::{Backend, Loader, NnError};
+use crate::{Backend, Loader, NnError, Weight};
 
 /// `y = x Wᵀ + b`, with `W` of shape `[out, in]` as stored.
 #[derive(Debug, Clone)]
 pub struct Linear<B: Backend> {
-    weight: Tensor<B, 2>,
+    weight: Weight<B>,
     bias: Option<Tensor<B, 1>>,
 }
 
@@ -45,7 +45,7 @@ impl<B: Backend> Linear<B> {
 /// A table of one row per token, which can also serve as the head (tied weights).
 #[derive(Debug, Clone)]
 pub struct Embedding<B: Backend> {
-    weight: Tensor<B, 2>,
+    weight: Weight<B>,
 }
 
 impl<B: Backend> Embedding<B> {
@@ -65,12 +65,16 @@ impl<B: Backend> Embedding<B> {
         if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
             return Err(NnError::TokenOutOfRange { id, vocab_size });
         }
-        let device = self.weight.device();
-        let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
-        let count = ids.len();
-        let ids = Tensor::<B, 1, Int>::from_data(TensorData::new(ids, [count]), &device);
-        let rows = self.weight.clone().select(0, ids);
-        Ok(rows.cast(DType::F32).unsqueeze())
+        let rows = match &self.weight {
+            Weight::Float(table) => {
+                let indices: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+                let data = TensorData::new(indices, [ids.len()]);
+                let indices = Tensor::<B, 1, Int>::from_data(data, &table.device());
+                table.clone().select(0, indices).cast(DType::F32)
+            }
+            Weight::Quantized(table) => B::look_up(table, ids),
+        };
+        Ok(rows.unsqueeze())
     }
 
     /// The table as a linear layer without bias: logits of tied weights.

@@ -3,10 +3,11 @@
 
 use std::ops::Range;
 
+use burn_std::Bytes;
 use burn_tensor::{Bool, DType, Tensor, TensorData, activation::softmax};
-use voxtral_checkpoint::config::Mask;
+use voxtral_checkpoint::{config::Mask, dequantize};
 
-use crate::Backend;
+use crate::{Backend, Quantized, Weight};
 
 /// Elements of a weight that are widened at once, so that the copy stays small beside the model.
 const WIDEN_ELEMENTS: usize = 1 << 22;
@@ -18,34 +19,75 @@ const SCORE_ELEMENTS: usize = 1 << 26;
 /// `x Wᵀ + b`: `x` is `[rows, in]` in `f32`, `weight` `[out, in]` in any precision, `bias` `[out]`;
 /// gives `[rows, out]` in `f32`.
 ///
-/// A weight in another precision is widened block by block, or, where
+/// A weight in another precision is widened or dequantized block by block, or, where
 /// [`Backend::matmul_dtype`] says so, the input is rounded to the weight's.
 pub fn linear<B: Backend>(
     x: Tensor<B, 2>,
-    weight: &Tensor<B, 2>,
+    weight: &Weight<B>,
     bias: Option<&Tensor<B, 1>>,
 ) -> Tensor<B, 2> {
-    let dtype = weight.dtype();
-    let product = if dtype == DType::F32 {
-        x.matmul(weight.clone().transpose())
-    } else if B::matmul_dtype(dtype) == dtype {
-        x.cast(dtype)
-            .matmul(weight.clone().transpose())
-            .cast(DType::F32)
-    } else {
-        let [rows, width] = weight.dims();
-        let blocks = ranges(rows, (WIDEN_ELEMENTS / width).max(1))
-            .map(|block| {
-                let block = B::widen(weight.clone().slice([block]));
-                x.clone().matmul(block.transpose())
+    let product = match weight {
+        Weight::Float(matrix) => match matrix.dtype() {
+            DType::F32 => x.matmul(matrix.clone().transpose()),
+            dtype if B::matmul_dtype(dtype) == dtype => x
+                .cast(dtype)
+                .matmul(matrix.clone().transpose())
+                .cast(DType::F32),
+            _ => by_blocks(x, weight.dims(), |block| {
+                matrix.clone().slice([block]).cast(DType::F32)
+            }),
+        },
+        Weight::Quantized(matrix) => {
+            let data = bytes(matrix);
+            let device = matrix.data.device();
+            by_blocks(x, matrix.shape, |block| {
+                widen(matrix, &data, block, &device)
             })
-            .collect();
-        Tensor::cat(blocks, 1)
+        }
     };
     match bias {
         Some(bias) => product + bias.clone().unsqueeze(),
         None => product,
     }
+}
+
+/// Rows of a quantized table.
+pub fn look_up<B: Backend>(table: &Quantized<B>, ids: &[u32]) -> Tensor<B, 2> {
+    let (data, device) = (bytes(table), table.data.device());
+    let rows = ids.iter().map(|&id| {
+        let id = id as usize;
+        widen(table, &data, id..id + 1, &device)
+    });
+    Tensor::cat(rows.collect(), 0)
+}
+
+/// A product with a weight of which some rows at a time are in `f32`.
+fn by_blocks<B: Backend>(
+    x: Tensor<B, 2>,
+    [rows, width]: [usize; 2],
+    weight: impl Fn(Range<usize>) -> Tensor<B, 2>,
+) -> Tensor<B, 2> {
+    let blocks = ranges(rows, (WIDEN_ELEMENTS / width).max(1));
+    let products = blocks.map(|block| x.clone().matmul(weight(block).transpose()));
+    Tensor::cat(products.collect(), 1)
+}
+
+/// Some rows of a quantized matrix whose bytes these are.
+fn widen<B: Backend>(
+    matrix: &Quantized<B>,
+    data: &[u8],
+    rows: Range<usize>,
+    device: &B::Device,
+) -> Tensor<B, 2> {
+    let shape = [rows.len(), matrix.shape[1]];
+    let mut values = vec![0.0; shape[0] * shape[1]];
+    dequantize(matrix.quant, shape[1], data, rows, &mut values);
+    Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
+}
+
+/// The bytes of a quantized matrix, read back from the device.
+fn bytes<B: Backend>(matrix: &Quantized<B>) -> Bytes {
+    matrix.data.clone().into_data().bytes
 }
 
 /// `softmax(q kᵀ / √d + mask) v`, with grouped queries.
@@ -201,6 +243,8 @@ mod tests {
     use std::num::NonZeroUsize;
 
     use burn_flex::Flex;
+    use voxtral_checkpoint::Quant;
+    use voxtral_kernels::quantize;
 
     use super::*;
 
@@ -343,7 +387,8 @@ mod tests {
         let x = noise([2, 512], 7);
         for dtype in [DType::BF16, DType::F16] {
             let weight = noise(shape, 8).cast(dtype);
-            let widened = weight.clone().cast(DType::F32);
+            let widened = Weight::Float(weight.clone().cast(DType::F32));
+            let weight = Weight::Float(weight);
             let expected: Vec<f64> = values(linear(x.clone(), &widened, None))
                 .into_iter()
                 .map(f64::from)
@@ -360,16 +405,97 @@ mod tests {
             // The second input is a view: its rows do not follow each other in memory.
             let whole = noise([rows, inputs], 14);
             let view = noise([inputs, rows], 15).transpose();
-            for dtype in [DType::F32, DType::BF16, DType::F16] {
-                let weight = noise([outputs, inputs], 16).cast(dtype);
+            let matrix = noise([outputs, inputs], 16);
+            for (weight, tolerance) in [
+                (Weight::Float(matrix.clone()), 1e-5),
+                // The kernels may round inputs to bfloat16, by 2^-8 of the sum of 37 products of
+                // absolute values below one, a quarter on the average.
+                (Weight::Float(matrix.clone().cast(DType::BF16)), 0.02),
+                (Weight::Float(matrix.clone().cast(DType::F16)), 1e-5),
+                // Inputs to 127ths or bfloat16, and weights to bfloat16.
+                (quantized(&matrix, Quant::Q8), 0.04),
+                (quantized(&matrix, Quant::Q4), 0.04),
+            ] {
                 for bias in [None, Some(noise([outputs], 17))] {
                     for x in [&whole, &view] {
                         let plain = linear(x.clone(), &weight, bias.as_ref());
                         let expected: Vec<f64> = values(plain).into_iter().map(f64::from).collect();
                         let found = Flex::project(x.clone(), &weight, bias.as_ref());
-                        assert_close(&values(found), &expected, 1e-5);
+                        assert_close(&values(found), &expected, tolerance);
                     }
                 }
+            }
+        }
+    }
+
+    fn quantized(matrix: &T<2>, quant: Quant) -> Weight<Flex> {
+        let shape = matrix.dims();
+        let mut data = vec![0; quant.bytes(shape[0], shape[1]).unwrap()];
+        quantize(quant, shape[1], &values(matrix.clone()), &mut data);
+        let options = (&Default::default(), DType::U8);
+        let len = data.len();
+        Weight::Quantized(Quantized {
+            data: Tensor::from_data(TensorData::new(data, [len]), options),
+            quant,
+            shape,
+        })
+    }
+
+    #[test]
+    fn rows_of_a_quantized_table_are_its_weights() {
+        let table = noise([40, 70], 18);
+        for (quant, tolerance) in [(Quant::Q8, 0.005), (Quant::Q4, 0.13)] {
+            let Weight::Quantized(codes) = quantized(&table, quant) else {
+                unreachable!("it was quantized");
+            };
+            let ids = [39, 0, 17, 17];
+            let found = values(Flex::look_up(&codes, &ids));
+            assert_eq!(found, values(look_up(&codes, &ids)));
+            for (row, id) in found.chunks(70).zip(ids) {
+                let id = id as usize;
+                let expected = values(table.clone().slice([id..id + 1]));
+                let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
+                assert_close(row, &expected, tolerance);
+            }
+        }
+    }
+
+    /// What a backend runs instead of this module's other operations, on views too.
+    #[test]
+    fn a_backends_own_layers_are_the_plain_ones() {
+        let close = |found: Vec<f32>, plain: Vec<f32>, tolerance: f64| {
+            let expected: Vec<f64> = plain.into_iter().map(f64::from).collect();
+            assert_close(&found, &expected, tolerance);
+        };
+        for time in [1, 7, 40] {
+            let [x, y] = [20, 21].map(|seed| noise([2, time, 48], seed) * 3.0);
+            let [weight, bias] = [22, 23].map(|seed| noise([48], seed));
+            let found = Flex::rms_normalize(x.clone(), &weight, 1e-5);
+            close(
+                values(found),
+                values(rms_norm(x.clone(), &weight, 1e-5)),
+                1e-5,
+            );
+            let found = Flex::layer_normalize(x.clone(), &weight, &bias, 1e-5);
+            let plain = layer_norm(x.clone(), &weight, &bias, 1e-5);
+            close(values(found), values(plain), 1e-5);
+            let plain = burn_tensor::activation::gelu(x.clone());
+            close(values(Flex::gelu_erf(x.clone())), values(plain), 1e-6);
+            let plain = burn_tensor::activation::silu(x.clone()) * y.clone();
+            close(values(Flex::swiglu(x.clone(), y)), values(plain), 1e-5);
+
+            let heads = |seed, count| noise([2, time, count, 12], seed).swap_dims(1, 2);
+            let (q, k, v) = (heads(24, 4), heads(25, 2), heads(26, 2));
+            for tables in [1, time] {
+                let [cos, sin] = [27, 28].map(|seed| noise([tables, 6], seed));
+                let found = Flex::rotate(q.clone(), cos.clone(), sin.clone());
+                close(values(found), values(rope(q.clone(), cos, sin)), 1e-6);
+            }
+            let window = Mask::SlidingWindow(NonZeroUsize::new(5).unwrap());
+            for mask in [Mask::Full, Mask::Causal, window] {
+                let plain = attention(q.clone(), k.clone(), v.clone(), mask, time);
+                let found = Flex::attend(q.clone(), k.clone(), v.clone(), mask, time);
+                close(values(found), values(plain), 1e-5);
             }
         }
     }
