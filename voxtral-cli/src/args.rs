@@ -123,12 +123,8 @@ pub(crate) struct TranscribeArgs {
     /// Write one file per input into this folder, which is made if it does not exist.
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: Option<PathBuf>,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) device: Device,
-    /// Precision of the weights; `auto` keeps the stored one.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) dtype: DtypeArg,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
     /// 0 takes the likeliest token; above it, tokens are drawn at random.
     #[arg(
         long,
@@ -144,9 +140,6 @@ pub(crate) struct TranscribeArgs {
     /// At most this many tokens per file; by default 12.5 for every second of audio.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_new_tokens: Option<u32>,
-    /// Threads of the CPU; by default all.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) threads: Option<u16>,
 }
 
 /// `voxtral listen`.
@@ -207,15 +200,36 @@ pub(crate) struct ListenArgs {
     /// What to print: words as they come, an object for each word, or subtitles.
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
+}
+
+/// Where and how to compute.
+#[derive(Debug, Args)]
+pub(crate) struct ComputeArgs {
     /// Where to compute.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) device: Device,
     /// Precision of the weights; `auto` keeps the stored one.
     #[arg(long, value_enum, default_value_t)]
-    pub(crate) dtype: DtypeArg,
-    /// Threads of the CPU; by default all.
+    dtype: DtypeArg,
+    /// Quantize the weights when they are loaded, to 8 or to 4 bits; `voxtral quantize` does it
+    /// once and for all.
+    #[arg(long, value_enum, value_name = "FORMAT", conflicts_with = "dtype")]
+    quant: Option<QuantArg>,
+    /// Threads of the CPU; by default one for each of its cores.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) threads: Option<u16>,
+}
+
+impl ComputeArgs {
+    /// The precision to hold the weights in.
+    pub(crate) fn precision(&self) -> Precision {
+        match self.quant {
+            Some(quant) => Precision::Quantized(quant.into()),
+            None => self.dtype.into(),
+        }
+    }
 }
 
 /// Samples without a header, little-endian and interleaved.

@@ -34,7 +34,7 @@ const BEHIND: Duration = Duration::from_secs(2);
 pub(crate) fn run(args: &ListenArgs, quiet: bool) -> Result<ExitCode> {
     let graceful = interrupt::watch_gracefully()?;
     source::check(args)?;
-    load::set_threads(args.threads)?;
+    load::set_threads(args.compute.threads)?;
     load::tell_demo(args.model.name_or(Demo::Realtime), quiet);
     let announce = |device: &str| notice(quiet, format_args!("device: {device}"));
     let work = Work {
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &ListenArgs, quiet: bool) -> Result<ExitCode> {
         quiet,
         graceful,
     };
-    on_device(args.device, announce, work)
+    on_device(args.compute.device, announce, work)
 }
 
 /// A run, before its backend is known.
@@ -58,7 +58,7 @@ impl Task for Work<'_> {
     fn run<B: Backend>(self, device: B::Device) -> Result<ExitCode> {
         let args = self.args;
         let name = args.model.name_or(Demo::Realtime);
-        let model = load::open::<B>(name, device, args.dtype.into(), self.quiet)?;
+        let model = load::open::<B>(name, device, args.compute.precision(), self.quiet)?;
         if !model.is_streaming() {
             bail!(
                 "`{name}` takes whole clips, not live sound: choose a Realtime model, as `--model \

@@ -1,5 +1,7 @@
 //! Opens a model with a progress bar.
 
+use std::num::NonZeroUsize;
+
 use anyhow::{Context, Result};
 use voxtral_checkpoint::{Checkpoint, Form};
 use voxtral_hub::ModelSource;
@@ -26,15 +28,17 @@ pub(crate) fn tell_demo(model: &str, quiet: bool) {
     );
 }
 
-/// Sets the number of the CPU's threads, where one is asked for.
+/// Sets the number of the CPU's threads: of the kernels, and of what Burn computes itself.
 pub(crate) fn set_threads(threads: Option<u16>) -> Result<()> {
-    match threads {
-        Some(threads) => rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.into())
-            .build_global()
-            .context("cannot start the threads"),
-        None => Ok(()),
-    }
+    let threads = match threads.map(usize::from).and_then(NonZeroUsize::new) {
+        Some(threads) => threads,
+        None => return Ok(()),
+    };
+    voxtral_kernels::set_threads(threads).context("cannot set the number of threads")?;
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.get())
+        .build_global()
+        .context("cannot start the threads")
 }
 
 /// Opens the model of this name on this device.

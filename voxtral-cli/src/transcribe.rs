@@ -31,7 +31,7 @@ pub(crate) fn run(args: &TranscribeArgs, quiet: bool) -> Result<ExitCode> {
     if files.is_empty() {
         return Ok(ExitCode::FAILURE);
     }
-    load::set_threads(args.threads)?;
+    load::set_threads(args.compute.threads)?;
     load::tell_demo(args.model.name_or(Demo::Clips), quiet);
     let announce = |device: &str| notice(quiet, format_args!("device: {device}"));
     let work = Work {
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &TranscribeArgs, quiet: bool) -> Result<ExitCode> {
         destination,
         cancel,
     };
-    on_device(args.device, announce, work)
+    on_device(args.compute.device, announce, work)
 }
 
 /// The inputs that can be opened, and whether there are others, which are reported.
@@ -111,7 +111,7 @@ impl Task for Work<'_> {
 
     fn run<B: Backend>(self, device: B::Device) -> Result<ExitCode> {
         let args = self.args;
-        let precision = args.dtype.into();
+        let precision = args.compute.precision();
         let model_name = args.model.name_or(Demo::Clips);
         let model = load::open::<B>(model_name, device, precision, self.quiet)?;
         if args.format.subtitles().is_some() && !model.is_streaming() {

@@ -29,7 +29,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "voxtral-cli",
-        &["voxtral-checkpoint", "voxtral-hub", "voxtral-pipeline"],
+        &[
+            "voxtral-checkpoint",
+            "voxtral-hub",
+            "voxtral-kernels",
+            "voxtral-pipeline",
+        ],
     ),
 ];
 
