@@ -1,8 +1,8 @@
 //! The convolutional stem: `gelu(conv₂(gelu(conv₁(mel))))`, kernels of 3, strides of 1 and 2.
 
-use burn_tensor::{DType, Tensor, module::conv1d, ops::PaddedConvOptions};
+use burn_tensor::{DType, Tensor, s};
 use voxtral_checkpoint::config::{ConvPadding, EncoderConfig};
-use voxtral_nn::{Backend, Loader, NnError};
+use voxtral_nn::{Backend, Loader, NnError, Weight};
 
 /// Frames that one output of either convolution covers; part of the architecture.
 const KERNEL: usize = 3;
@@ -39,15 +39,16 @@ impl<B: Backend> ConvStem<B> {
 
     /// `[windows, mel, frames]` → `[windows, frames / 2, width]`.
     pub fn forward(&self, mel: Tensor<B, 3>) -> Tensor<B, 3> {
-        let h = B::gelu_erf(self.first.forward(mel));
-        B::gelu_erf(self.second.forward(h)).swap_dims(1, 2)
+        let h = B::gelu_erf(self.first.forward(mel.swap_dims(1, 2)));
+        B::gelu_erf(self.second.forward(h))
     }
 
     /// The same for the next frames of a stream, an even number of them: `state` stands for those
     /// before. Both convolutions must be causal.
     pub(crate) fn stream(&self, mel: Tensor<B, 3>, state: &mut StemState<B>) -> Tensor<B, 3> {
+        let mel = mel.swap_dims(1, 2);
         let h = B::gelu_erf(self.first.stream(mel, &mut state.first));
-        B::gelu_erf(self.second.stream(h, &mut state.second)).swap_dims(1, 2)
+        B::gelu_erf(self.second.stream(h, &mut state.second))
     }
 
     /// The state at the beginning of a stream.
@@ -66,10 +67,12 @@ pub(crate) struct StemState<B: Backend> {
     second: Tensor<B, 3>,
 }
 
-/// A convolution over time with its padding.
+/// A convolution over time with its padding: one product with the frames that each output covers
+/// side by side. Frames are `[windows, time, channels]`.
 #[derive(Debug, Clone)]
 struct Conv<B: Backend> {
-    weight: Tensor<B, 3>,
+    /// `[output, KERNEL · input]`, the channels of the first frame first.
+    weight: Weight<B>,
     bias: Tensor<B, 1>,
     stride: usize,
     padding: ConvPadding,
@@ -83,8 +86,10 @@ impl<B: Backend> Conv<B> {
         stride: usize,
         padding: ConvPadding,
     ) -> Result<Self, NnError> {
+        let weight = loader.float(&format!("{name}.weight"), [output, input, KERNEL])?;
+        let weight = weight.swap_dims(1, 2).reshape([output, KERNEL * input]);
         Ok(Self {
-            weight: loader.float(&format!("{name}.weight"), [output, input, KERNEL])?,
+            weight: Weight::Float(weight),
             bias: loader.float(&format!("{name}.bias"), [output])?,
             stride,
             padding,
@@ -96,26 +101,39 @@ impl<B: Backend> Conv<B> {
             ConvPadding::Symmetric => [KERNEL / 2; 2],
             ConvPadding::Causal => [KERNEL - self.stride, 0],
         };
-        self.padded(x, left, right)
+        let [windows, _, channels] = x.dims();
+        let zeros = |frames| Tensor::zeros([windows, frames, channels], (&x.device(), DType::F32));
+        self.covered(Tensor::cat(vec![zeros(left), x.clone(), zeros(right)], 1))
     }
 
     /// The outputs that end in `x`, given the inputs before it, which are then replaced.
     fn stream(&self, x: Tensor<B, 3>, before: &mut Tensor<B, 3>) -> Tensor<B, 3> {
-        let x = Tensor::cat(vec![before.clone(), x], 2);
-        let [_, _, frames] = x.dims();
-        *before = x.clone().slice_dim(2, frames - (KERNEL - self.stride)..);
-        self.padded(x, 0, 0)
+        let x = Tensor::cat(vec![before.clone(), x], 1);
+        let [_, frames, _] = x.dims();
+        *before = x.clone().slice_dim(1, frames - (KERNEL - self.stride)..);
+        self.covered(x)
     }
 
     /// The zeros that stand before a stream.
     fn silence(&self) -> Tensor<B, 3> {
-        let [_, input, _] = self.weight.dims();
+        let [_, covered] = self.weight.dims();
         let options = (&self.weight.device(), DType::F32);
-        Tensor::zeros([1, input, KERNEL - self.stride], options)
+        Tensor::zeros([1, KERNEL - self.stride, covered / KERNEL], options)
     }
 
-    fn padded(&self, x: Tensor<B, 3>, left: usize, right: usize) -> Tensor<B, 3> {
-        let options = PaddedConvOptions::asymmetric([self.stride], [left], [right], [1], 1);
-        conv1d(x, self.weight.clone(), Some(self.bias.clone()), options)
+    /// The outputs whose frames all are in `x`.
+    fn covered(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        let [windows, frames, channels] = x.dims();
+        let outputs = (frames - KERNEL) / self.stride + 1;
+        let stride = self.stride as isize;
+        let frame = |k: usize| {
+            let end = k + (outputs - 1) * self.stride + 1;
+            x.clone().slice(s![.., k..end; stride, ..])
+        };
+        let rows = Tensor::cat((0..KERNEL).map(frame).collect(), 2);
+        let rows = rows.reshape([windows * outputs, KERNEL * channels]);
+        let y = B::project(rows, &self.weight, Some(&self.bias));
+        let [_, output] = y.dims();
+        y.reshape([windows, outputs, output])
     }
 }
