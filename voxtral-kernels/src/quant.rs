@@ -299,3 +299,31 @@ fn dequantize_row(quant: Quant, panel: &[u8], r: usize, out: &mut [f32]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+
+    #[test]
+    fn every_instruction_set_finds_the_same() {
+        const INPUTS: usize = 3 * UNIT + 5;
+        let noise = |i: usize| ((i as f64 * 12.9898).sin() * 43_758.545_3).fract() as f32;
+        let rows: Vec<f32> = (0..PANEL * INPUTS).map(|i| noise(i).powi(3)).collect();
+        for quant in Quant::ALL {
+            let mut panels = Vec::new();
+            for isa in Isa::available() {
+                let mut panel = vec![0; quant.panel_bytes(INPUTS)];
+                let kernel = QuantizePanel {
+                    quant,
+                    inputs: INPUTS,
+                    rows: &rows,
+                    panel: &mut panel,
+                };
+                Kernels::new(isa).unwrap().run(kernel);
+                panels.push(panel);
+            }
+            assert!(panels.windows(2).all(|pair| pair[0] == pair[1]), "{quant}");
+        }
+    }
+}
