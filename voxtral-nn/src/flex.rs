@@ -36,13 +36,13 @@ impl Backend for Flex {
     fn write(memory: Tensor<Self, 4>, start: usize, new: Tensor<Self, 4>) -> Tensor<Self, 4> {
         let [_, heads, count, d] = new.dims();
         let capacity = memory.dims()[2];
-        let mut memory = primitive(memory);
+        // Keys that were rotated as a whole may lie in another order.
+        let mut memory = whole(memory);
         let new = rows(primitive(new));
         let from = elements_from::<f32>(&new);
         let strides = strides(&new);
         let batches = new.layout().shape()[0];
         let positions = (0..batches * heads).flat_map(|h| (0..count).map(move |t| (h, t)));
-        // A cache is created whole, so its rows lie where its shape says.
         let places = positions.map(|(head, time)| {
             let (batch, of) = (head / heads, head % heads);
             let from = batch * strides.batch + of * strides.heads + time * strides.time;
@@ -191,9 +191,39 @@ impl Backend for Flex {
     fn rotate(x: Tensor<Self, 4>, cos: Tensor<Self, 2>, sin: Tensor<Self, 2>) -> Tensor<Self, 4> {
         let dims = x.dims();
         let (x, cos, sin) = (rows(primitive(x)), whole(cos), whole(sin));
+        if x.dtype() == DType::BF16 {
+            return turned(x.to_contiguous(), elements(&cos), elements(&sin));
+        }
         let (x, cos, sin) = (strided::<f32, f32>(&x), elements(&cos), elements(&sin));
         time_first(dims, |out| KERNELS.rotate(dims, x, cos, sin, out))
     }
+}
+
+/// Rotates keys of a cache, which stay in bfloat16 and where they are.
+fn turned(mut keys: FlexTensor, cos: &[f32], sin: &[f32]) -> Tensor<Flex, 4> {
+    let &[batch, heads, time, d] = &keys.layout().shape()[..] else {
+        unreachable!("keys have four dimensions");
+    };
+    let bits: &mut [u16] = bytemuck::cast_slice_mut(keys.storage_mut::<bf16>());
+    let mut wide = vec![0.0; time * d];
+    let mut rotated = vec![0.0; time * d];
+    let strides = Strides::heads_first(1, time, d);
+    for bits in bits.chunks_exact_mut(time * d).take(batch * heads) {
+        for (wide, bits) in wide.iter_mut().zip(&*bits) {
+            *wide = bf16::from_bits(*bits).to_f32();
+        }
+        let x = Strided {
+            elements: &wide[..],
+            strides,
+        };
+        let out = Strided {
+            elements: &mut rotated[..],
+            strides,
+        };
+        expect(KERNELS.rotate([1, 1, time, d], x, cos, sin, out));
+        expect(KERNELS.narrow(&rotated, bits));
+    }
+    tensor(keys)
 }
 
 /// Layers check their shapes when they are loaded and when they are called.
