@@ -283,7 +283,7 @@ pub enum CheckpointError {
 
     /// A weight is too large to be quantized, or not a number.
     #[error(
-        "tensor `{tensor}` has the weight {value}, expected at most {largest}: it cannot be quantized"
+        "tensor `{tensor}` has the weight {value:e}, expected at most {largest:e}: it cannot be quantized"
     )]
     Unquantizable {
         /// The canonical name.

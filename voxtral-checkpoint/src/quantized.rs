@@ -77,8 +77,7 @@ impl Declared {
                 "it has stored shape {shape:?}, and {quant} of shape {logical:?} takes {needed:?}"
             )),
             Some([panels, panel]) if panels.checked_mul(panel) != Some(bytes) => Err(format!(
-                "it has {bytes} bytes, and its stored shape is {needed:?}",
-                needed = [panels, panel]
+                "it has {bytes} bytes, and its stored shape is [{panels}, {panel}]"
             )),
             Some(_) => Ok(()),
         }

