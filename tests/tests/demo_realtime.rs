@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use burn_flex::Flex;
 use serde::Deserialize;
-use voxtral_pipeline::{Audio, Backend, SessionOptions, TranscribeOptions, Transcript, Voxtral};
+use voxtral_checkpoint::Quant;
+use voxtral_pipeline::{
+    Audio, Backend, Precision, SessionOptions, TranscribeOptions, Transcript, Voxtral,
+};
 
 use crate::{
     demo::{edit_distance, matches},
@@ -41,6 +44,38 @@ struct Spoken {
     end: usize,
 }
 
+/// The model with its matrices in this precision; transformers computed in `f32`.
+fn in_precision(precision: Precision) -> Voxtral<Flex> {
+    let builder = Voxtral::builder().precision(precision);
+    builder.demo_realtime().unwrap()
+}
+
+/// The tokens in other precisions than that of the oracle.
+#[test]
+fn narrow_weights_hear_the_same() {
+    for (precision, least) in [
+        // As stored, bfloat16: on the CPU inputs of many rows are rounded to it too.
+        (Precision::Auto, 0.97),
+        (Precision::Quantized(Quant::Q8), 0.97),
+        (Precision::Quantized(Quant::Q4), 0.5),
+    ] {
+        let model = in_precision(precision);
+        let speech = speech(&model);
+        let (mut same, mut count) = (0_u32, 0_u32);
+        for utterance in utterances() {
+            let transcript =
+                model.transcribe(&clip(&speech, &utterance), &TranscribeOptions::default());
+            same += u32::from(ids(&transcript.unwrap()) == utterance.transformers_ids);
+            count += 1;
+        }
+        println!("{precision:?}: {same} of {count} as in f32");
+        assert!(
+            f64::from(same) >= least * f64::from(count),
+            "{precision:?}: {same} of {count}"
+        );
+    }
+}
+
 fn utterances() -> Vec<Utterance> {
     let utterances = std::fs::read(data("demo-realtime-eval/utterances.json")).unwrap();
     serde_json::from_slice(&utterances).unwrap()
@@ -65,7 +100,7 @@ fn ids(transcript: &Transcript) -> Vec<u32> {
 fn unseen_voices_are_understood_at_their_times_and_tokens_equal_those_of_transformers() {
     let utterances = utterances();
     assert!(utterances.len() >= 100);
-    let model = Voxtral::<Flex>::builder().demo_realtime().unwrap();
+    let model = in_precision(Precision::F32);
     let speech = speech(&model);
     let (mut errors, mut spoken, mut near, mut near_ends) = (0, 0, 0, 0);
     for utterance in &utterances {
@@ -132,7 +167,7 @@ fn unseen_voices_are_understood_at_their_times_and_tokens_equal_those_of_transfo
 
 #[test]
 fn tokens_equal_those_of_transformers_for_other_delays() {
-    let model = Voxtral::<Flex>::builder().demo_realtime().unwrap();
+    let model = in_precision(Precision::F32);
     let speech = speech(&model);
     let mut compared = 0;
     for utterance in utterances() {

@@ -214,11 +214,13 @@ fn stored_precision_matches_transformers<B: Backend>() {
         let all = golden.floats("logits");
         let vocab = model.decoder.config().vocab_size;
         let held = B::supports_dtype(&B::Device::default(), narrow);
-        let tolerance = if held && B::matmul_dtype(narrow) == narrow {
-            // Inputs and results of every product are rounded: to 8 bits, or to 11.
-            if narrow == DType::BF16 { 5e-2 } else { 1e-2 }
-        } else {
-            STAGE
+        let tolerance = match narrow {
+            // Inputs of products are rounded to 8 bits: on GPUs those of every one, and the results
+            // too, and on the CPU those of many rows, where the processor multiplies bfloat16.
+            DType::BF16 if held => 5e-2,
+            // Rounded to 11 bits.
+            _ if held && B::matmul_dtype(narrow) == narrow => 1e-2,
+            _ => STAGE,
         };
         let stage = format!("{folder} logits in {narrow:?}");
         assert_close(&stage, &found, &all[all.len() - vocab..], tolerance);
