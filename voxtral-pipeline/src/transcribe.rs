@@ -36,6 +36,9 @@ pub struct TranscribeOptions {
     /// How far the text follows the sound, of a Realtime model alone; see
     /// [`SessionOptions::delay`].
     pub delay: Option<Duration>,
+    /// Never guesses tokens ahead; see [`SessionOptions::one_by_one`]. A model that takes clips
+    /// guesses none.
+    pub one_by_one: bool,
     /// Stops the work from another thread.
     pub cancel: Cancel,
     /// Told how far the audio is: encoded, which comes before the first step of a model that takes
@@ -259,6 +262,7 @@ impl<'m, B: Backend> Clip<'m, B> {
             end: End::Stop(model.end),
             limit,
             sampler,
+            draft: None,
             cancel: options.cancel.clone(),
         };
         Ok(Self {
@@ -297,6 +301,7 @@ impl<'m, B: Backend> Clip<'m, B> {
             timings: Timings {
                 prefill: self.generator.prefill_time,
                 decode: self.generator.decode_time,
+                passes: self.generator.passes,
                 ..self.timings
             },
         }
@@ -406,6 +411,7 @@ impl<'m, B: Backend> Stream<'m, B> {
             temperature: options.temperature,
             seed: options.seed,
             discard: false,
+            one_by_one: options.one_by_one,
             cancel: options.cancel.clone(),
         })?;
         Ok(Self {
