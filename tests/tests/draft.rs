@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use burn_flex::Flex;
 use voxtral_nn::Backend;
@@ -224,7 +224,7 @@ fn steps_come_in_bursts_and_not_at_the_end() {
         most = most.max(since);
     }
     assert!(calls_before > 5, "told {calls_before} times");
-    assert!(most <= 48, "{most} steps at once");
+    assert!(most <= 32, "{most} steps at once");
 }
 
 /// What is drawn cannot be guessed, and is the same as ever.
@@ -251,17 +251,27 @@ fn nothing_is_guessed_where_tokens_are_drawn() {
 fn what_guesses_gain() {
     let model = demo();
     let speech = speech(&model);
-    let silence = audio(&vec![0.0; 120 * 16_000]);
+    let silence = audio(&vec![0.0; 300 * 16_000]);
     for (name, clip) in [("speech", &speech), ("silence", &silence)] {
-        for round in 0..3 {
-            let started = Instant::now();
-            let (transcript, share) = compare(&model, clip, None);
-            println!(
-                "{name} {round}: {:.2} tokens in a pass, the decoder takes {share:.3} of its time \
-                 ({:.1?} for both)",
-                tokens_per_pass(&transcript),
-                started.elapsed()
-            );
+        let mut best = [f64::INFINITY; 2];
+        let mut tokens = [0.0; 2];
+        for _ in 0..7 {
+            for (i, one_by_one) in [false, true].into_iter().enumerate() {
+                let options = TranscribeOptions {
+                    one_by_one,
+                    ..Default::default()
+                };
+                let transcript = model.transcribe(clip, &options).unwrap();
+                best[i] = best[i].min(transcript.timings.decode.as_secs_f64());
+                tokens[i] = tokens_per_pass(&transcript);
+            }
         }
+        println!(
+            "{name}: {:.2} tokens in a pass, {:.2} s for {:.2} s ({:.2} times as fast)",
+            tokens[0],
+            best[0],
+            best[1],
+            best[1] / best[0]
+        );
     }
 }

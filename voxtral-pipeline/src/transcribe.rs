@@ -339,7 +339,8 @@ fn answer_limit<B: Backend>(
 struct Stream<'m, B: Backend> {
     session: Session<'m, B>,
     source: Source<'m>,
-    /// Samples that are not pushed yet: as many go together as are encoded at once.
+    /// Samples that are not pushed yet: as many go together as are encoded at once, no more, so
+    /// that every pass is a full one.
     gathered: Vec<f32>,
     steps: VecDeque<Step>,
     /// Length of the audio, where it is known.
@@ -425,9 +426,8 @@ impl<'m, B: Backend> Stream<'m, B> {
         })
     }
 
-    /// Reads as much as is encoded at once, or what is left; whether there was anything.
-    fn gather(&mut self) -> Result<bool, PipelineError> {
-        self.gathered.clear();
+    /// Reads as much as is encoded at once, or what is left; gives its number of samples.
+    fn gather(&mut self) -> Result<usize, PipelineError> {
         let enough = self.session.samples_per_pass();
         while self.gathered.len() < enough {
             match self.source.next().transpose()? {
@@ -435,7 +435,7 @@ impl<'m, B: Backend> Stream<'m, B> {
                 None => break,
             }
         }
-        Ok(!self.gathered.is_empty())
+        Ok(enough.min(self.gathered.len()))
     }
 
     fn step(&mut self) -> Result<Option<Step>, PipelineError> {
@@ -446,8 +446,11 @@ impl<'m, B: Backend> Stream<'m, B> {
             if self.ended {
                 return Ok(None);
             }
-            let steps = if self.gather()? {
-                self.session.push(&self.gathered)
+            let piece = self.gather()?;
+            let steps = if piece > 0 {
+                let steps = self.session.push(&self.gathered[..piece]);
+                self.gathered.drain(..piece);
+                steps
             } else {
                 self.ended = true;
                 self.session.end()
