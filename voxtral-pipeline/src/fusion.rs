@@ -105,6 +105,12 @@ impl<B: Backend> Sum<B> {
         self.pieces.push_back(piece);
     }
 
+    /// Embeddings that are not used.
+    #[cfg(test)]
+    pub(crate) fn left(&self) -> usize {
+        self.waiting
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Self::new();
     }

@@ -244,3 +244,73 @@ impl<B: Backend, F: AudioFusion<B>> Iterator for Generator<B, F> {
         self.advance().transpose()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn_flex::Flex;
+
+    use super::*;
+    use crate::{Voxtral, fusion::Sum};
+
+    /// Tokens of a generation on sound that is none, which the demo's decoder makes with a prompt
+    /// of three; and how much of the sound is left.
+    fn generate(end: End, limit: usize, draft: Option<Draft>) -> (Vec<u32>, usize, usize) {
+        let model = Voxtral::<Flex>::builder().demo_realtime().unwrap();
+        let decoder = model.decoder.with_delay(6);
+        let mut fusion = Sum::new();
+        let shape = [1, 20, decoder.config().hidden_size];
+        for _ in 0..2 {
+            fusion.push(Tensor::zeros(shape, &model.device));
+        }
+        let request = Request {
+            prompt: vec![1, 32, 32],
+            end,
+            limit,
+            sampler: Sampler::new(0.0, 0),
+            draft,
+            cancel: Cancel::new(),
+        };
+        let mut generator = Generator::new(decoder, fusion, request);
+        let tokens: Vec<u32> = generator
+            .by_ref()
+            .map(|choice| choice.unwrap().id)
+            .collect();
+        assert_eq!(generator.limit_reached(), tokens.len() == limit);
+        (tokens, generator.fusion.left(), generator.passes)
+    }
+
+    /// A limit, an end token and the end of the sound, everywhere in a pass.
+    #[test]
+    fn guesses_respect_every_end() {
+        let never = End::Ignore {
+            token: u32::MAX,
+            pad: 32,
+        };
+        let (plain, left, passes) = generate(never, 100, None);
+        // The last position of the prompt makes a token too.
+        assert_eq!((plain.len(), left, passes), (38, 0, 37));
+        // Whatever the model writes here, most of it can be guessed.
+        let count = |id: &u32| plain.iter().filter(|other| *other == id).count();
+        let usual = *plain.iter().max_by_key(|id| count(id)).unwrap();
+        let draft = || Some(Draft::new(usual, u32::MAX));
+        let (guessed, left, passes) = generate(never, 100, draft());
+        assert_eq!((&guessed, left), (&plain, 0));
+        assert!(passes < 30, "{passes} passes: guesses were made and held");
+        for limit in 1..=plain.len() {
+            let (guessed, left, _) = generate(never, limit, draft());
+            assert_eq!(guessed, plain[..limit]);
+            assert_eq!(left, 40 - 3 - (limit - 1), "the last token is not run");
+        }
+        for (at, &token) in plain.iter().enumerate() {
+            let first = plain.iter().position(|&id| id == token);
+            let expected = generate(End::Stop(token), 100, None);
+            let found = generate(End::Stop(token), 100, draft());
+            assert_eq!(
+                (&found.0, found.1),
+                (&expected.0, expected.1),
+                "end at {at}"
+            );
+            assert_eq!(Some(found.0.len() - 1), first);
+        }
+    }
+}
