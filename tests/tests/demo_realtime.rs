@@ -81,7 +81,7 @@ fn utterances() -> Vec<Utterance> {
     serde_json::from_slice(&utterances).unwrap()
 }
 
-fn speech<B: Backend>(model: &Voxtral<B>) -> Audio {
+pub(crate) fn speech<B: Backend>(model: &Voxtral<B>) -> Audio {
     model
         .read_audio(data("demo-realtime-eval/utterances.flac"))
         .unwrap()

@@ -11,6 +11,7 @@
 mod backends;
 mod demo;
 mod demo_realtime;
+mod draft;
 mod goldens;
 mod parity;
 mod pipeline;

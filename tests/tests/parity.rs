@@ -83,15 +83,18 @@ pub(crate) fn values<B: Backend>(x: Tensor<B, 3>) -> Vec<f32> {
     x.into_data().into_vec().unwrap()
 }
 
-/// The mel windows of a fixture; model A's are a formula.
-fn mel<B: Backend>(golden: &Golden) -> Tensor<B, 3> {
+/// Frames of a window.
+const FRAMES: usize = 3000;
+
+/// The mel frames of a fixture, `[windows, bins, frames]`; where it has none, so many of a formula.
+pub(crate) fn mel<B: Backend>(golden: &Golden, frames: usize) -> Tensor<B, 3> {
     let (shape, values) = if golden.has("mel") {
         let shape = golden.shape("mel");
         ([shape[0], shape[1], shape[2]], golden.floats("mel"))
     } else {
         let wave = |c: usize, t: usize| (0.5 * (0.01 * (t * (c + 1)) as f64).sin()) as f32;
-        let values = (0..128).flat_map(|c| (0..3000).map(move |t| wave(c, t)));
-        ([1, 128, 3000], values.collect())
+        let values = (0..128).flat_map(|c| (0..frames).map(move |t| wave(c, t)));
+        ([1, 128, frames], values.collect())
     };
     let device = B::Device::default();
     Tensor::from_data(TensorData::new(values, shape), (&device, DType::F32))
@@ -120,7 +123,7 @@ fn stages_match_transformers<B: Backend>() {
     for (folder, twin) in MODELS {
         let model = Model::<B>::open(folder);
         let golden = Golden::of(twin);
-        let (encoded, audio) = model.hear(mel(&golden));
+        let (encoded, audio) = model.hear(mel(&golden, FRAMES));
         let check = |stage: &str, x| {
             let found = kept_rows(&golden, stage, x);
             assert_close(
@@ -141,7 +144,7 @@ fn stages_match_transformers<B: Backend>() {
         let hidden = model.decoder.forward(prompt, &mut cache).unwrap();
         for position in (0..ids.len()).step_by(7).chain([ids.len() - 1]) {
             let until = hidden.clone().slice_dim(1, 0..position + 1);
-            let found = model.decoder.logits(until).unwrap();
+            let found = model.decoder.logits(until, 1).unwrap();
             assert_close(
                 &format!("{folder} logits at {position}"),
                 &found,
@@ -170,7 +173,7 @@ fn decode<B: Backend>(
     for _ in 0..steps {
         let hidden = model.decoder.forward(next, &mut cache).unwrap();
         let choice = sampler
-            .choose(&model.decoder.logits(hidden).unwrap())
+            .choose(&model.decoder.logits(hidden, 1).unwrap())
             .unwrap();
         chosen.0.push(i64::from(choice.id));
         chosen.1.push(choice.logprob);
@@ -183,7 +186,7 @@ fn greedy_tokens_match_transformers<B: Backend>() {
     for (folder, twin) in MODELS {
         let model = Model::<B>::open(folder);
         let golden = Golden::of(twin);
-        let (_, audio) = model.hear(mel(&golden));
+        let (_, audio) = model.hear(mel(&golden, FRAMES));
         let prompt = model.prompt(&prompt_ids(&golden), audio);
         let expected = golden.integers("greedy_ids");
         let (ids, logprobs) = decode(&model, prompt, expected.len());
@@ -206,11 +209,11 @@ fn stored_precision_matches_transformers<B: Backend>() {
         let model = Model::<B>::open_in(folder, Precision::Auto);
         let golden = Golden::of(folder);
         let ids = prompt_ids(&golden);
-        let (_, audio) = model.hear(mel(&golden));
+        let (_, audio) = model.hear(mel(&golden, FRAMES));
         let mut cache = model.decoder.new_cache(ids.len());
         let prompt = model.prompt(&ids, audio);
         let hidden = model.decoder.forward(prompt, &mut cache).unwrap();
-        let found = model.decoder.logits(hidden).unwrap();
+        let found = model.decoder.logits(hidden, 1).unwrap();
         let all = golden.floats("logits");
         let vocab = model.decoder.config().vocab_size;
         let held = B::supports_dtype(&B::Device::default(), narrow);
@@ -229,7 +232,7 @@ fn stored_precision_matches_transformers<B: Backend>() {
 
 fn windows_are_independent<B: Backend>() {
     let model = Model::<B>::open("odd-bf16");
-    let mel = mel::<B>(&Golden::of("odd-bf16"));
+    let mel = mel::<B>(&Golden::of("odd-bf16"), FRAMES);
     let windows = mel.dims()[0];
     assert!(windows > 1);
     let together = model.encoder.forward(mel.clone()).unwrap();
@@ -264,7 +267,7 @@ fn native_form_is_identical<B: Backend>() {
         let prompt = model.prompt(&ids, audio);
         let mut cache = model.decoder.new_cache(ids.len());
         let hidden = model.decoder.forward(prompt, &mut cache).unwrap();
-        model.decoder.logits(hidden).unwrap()
+        model.decoder.logits(hidden, 1).unwrap()
     });
     assert_eq!(hf, native, "same bits, whichever form");
 }
@@ -272,12 +275,12 @@ fn native_form_is_identical<B: Backend>() {
 fn cached_equals_uncached<B: Backend>() {
     let model = Model::<B>::open("odd-f32");
     let golden = Golden::of("odd-f32");
-    let (_, audio) = model.hear(mel(&golden));
+    let (_, audio) = model.hear(mel(&golden, FRAMES));
     let prompt = model.prompt(&prompt_ids(&golden), audio);
     let generated = &golden.integers("greedy_ids")[..24];
     let run = |input: Tensor<B, 3>, cache: &mut KvCache<B>| {
         let hidden = model.decoder.forward(input, cache).unwrap();
-        model.decoder.logits(hidden).unwrap()
+        model.decoder.logits(hidden, 1).unwrap()
     };
     let length = prompt.dims()[1] + generated.len();
     let mut cache = model.decoder.new_cache(length);

@@ -14,7 +14,7 @@ use voxtral_nn::{Backend, KvCache, Loader, NnError, Precision};
 
 use crate::{
     goldens::{Golden, LOGPROB, STAGE, assert_close, data},
-    parity::{Model, kept_rows, values},
+    parity::{Model, kept_rows, mel, values},
     random::Random,
     reference::{Reference, Rows},
 };
@@ -36,21 +36,11 @@ crate::on_every_backend!(
     streamed_stages_match_transformers,
     greedy_tokens_match_transformers,
     endless_streams_match_absolute_positions,
+    positions_that_are_taken_back_leave_no_trace,
 );
 
-/// The mel frames of a fixture, `[1, bins, frames]`; model B's are a formula.
-fn mel<B: Backend>(golden: &Golden) -> Tensor<B, 3> {
-    let (shape, values) = if golden.has("mel") {
-        let shape = golden.shape("mel");
-        ([shape[0], shape[1], shape[2]], golden.floats("mel"))
-    } else {
-        let wave = |c: usize, t: usize| (0.5 * (0.01 * (t * (c + 1)) as f64).sin()) as f32;
-        let values = (0..128).flat_map(|c| (0..96).map(move |t| wave(c, t)));
-        ([1, 128, 96], values.collect())
-    };
-    let device = B::Device::default();
-    Tensor::from_data(TensorData::new(values, shape), (&device, DType::F32))
-}
+/// Frames of model B's stream, which are a formula.
+const FRAMES: usize = 96;
 
 /// The delays of a fixture for which there are logits, with the ids at every position.
 fn scored(golden: &Golden) -> Vec<(usize, Vec<u32>)> {
@@ -90,10 +80,7 @@ fn all_logits<B: Backend>(
         let end = positions.min(start + step.min(cache.room()));
         let piece = input.clone().slice_dim(1, start..end);
         let hidden = decoder.forward(piece, cache).unwrap();
-        for row in 1..=end - start {
-            let until = hidden.clone().slice_dim(1, 0..row);
-            logits.extend(decoder.logits(until).unwrap());
-        }
+        logits.extend(decoder.logits(hidden, end - start).unwrap());
         start = end;
     }
     logits
@@ -103,7 +90,7 @@ fn stages_match_transformers<B: Backend>() {
     for (folder, twin) in MODELS {
         let model = Model::<B>::open(folder);
         let golden = Golden::of(twin);
-        let encoded = model.encoder.forward(mel(&golden)).unwrap();
+        let encoded = model.encoder.forward(mel(&golden, FRAMES)).unwrap();
         let audio = model.projector.forward(encoded.clone()).unwrap();
         check_rows(&golden, folder, "encoder", encoded);
         check_rows(&golden, folder, "projector", audio.clone());
@@ -123,8 +110,9 @@ fn stages_match_transformers<B: Backend>() {
                 STAGE,
             );
             // In a ring, whose slots hold what a query sees and nothing more.
-            for step in [usize::MAX, 1] {
-                let mut ring = decoder.new_ring().unwrap();
+            for (step, at_once) in [(usize::MAX, 1), (1, 1), (5, 5), (1, 5)] {
+                let at_once = NonZeroUsize::new(at_once).unwrap();
+                let mut ring = decoder.new_ring(at_once).unwrap();
                 let found = all_logits(&decoder, input.clone(), &mut ring, step);
                 let stage = format!("{folder} logits in a ring, delay {delay}");
                 assert_close(&stage, &found, &expected, STAGE);
@@ -137,7 +125,7 @@ fn streamed_stages_match_transformers<B: Backend>() {
     for (folder, twin) in MODELS {
         let model = Model::<B>::open(folder);
         let golden = Golden::of(twin);
-        let mel = mel::<B>(&golden);
+        let mel = mel::<B>(&golden, FRAMES);
         let frames = mel.dims()[2];
         for tokens in [1, 3, 16] {
             let step = NonZeroUsize::new(4 * tokens).unwrap();
@@ -167,7 +155,7 @@ pub(crate) fn decode<B: Backend>(
     prompt: usize,
     end: u32,
 ) -> (Vec<u32>, Vec<f32>) {
-    let mut ring = decoder.new_ring().unwrap();
+    let mut ring = decoder.new_ring(NonZeroUsize::MIN).unwrap();
     let mut sampler = voxtral_pipeline::Sampler::new(0.0, 0);
     let mut chosen = (Vec::new(), Vec::new());
     let mut next = 1;
@@ -177,7 +165,7 @@ pub(crate) fn decode<B: Backend>(
         let hidden = decoder.forward(input, &mut ring).unwrap();
         next = PAD;
         if position + 1 >= prompt {
-            let choice = sampler.choose(&decoder.logits(hidden).unwrap()).unwrap();
+            let choice = sampler.choose(&decoder.logits(hidden, 1).unwrap()).unwrap();
             chosen.0.push(choice.id);
             chosen.1.push(choice.logprob);
             next = if choice.id == end { PAD } else { choice.id };
@@ -194,7 +182,7 @@ fn greedy_tokens_match_transformers<B: Backend>() {
             continue;
         }
         let model = Model::<B>::open(folder);
-        let encoded = model.encoder.forward(mel(&golden)).unwrap();
+        let encoded = model.encoder.forward(mel(&golden, FRAMES)).unwrap();
         let audio = model.projector.forward(encoded).unwrap();
         let delays = golden.integers("delays").into_iter();
         for (delay, prompt) in delays.zip(golden.integers("prompt_lengths")) {
@@ -299,6 +287,44 @@ fn endless_streams_match_absolute_positions<B: Backend>() {
     assert!(distinct.len() > 10, "tokens that say nothing prove nothing");
 }
 
+/// Behind each position, a few with other tokens are run with it and taken back, in a ring that
+/// turns its keys back as often as it can: the scores are those of a ring that never saw them.
+fn positions_that_are_taken_back_leave_no_trace<B: Backend>() {
+    let checkpoint = Checkpoint::open(data("models/realtime-f32")).unwrap();
+    let loader = Loader::<B>::new(&checkpoint, B::Device::default(), Precision::F32);
+    let Mask::SlidingWindow(window) = checkpoint.config().decoder.mask else {
+        panic!("a Realtime model has windows")
+    };
+    let short = DecoderConfig {
+        max_positions: Some(1),
+        ..checkpoint.config().decoder.clone()
+    };
+    let decoder = Decoder::load(&loader, &short).unwrap().with_delay(6);
+    let ring = |step| decoder.new_ring(NonZeroUsize::new(step).unwrap()).unwrap();
+    let mut random = Random::new(20);
+    let tokens = turns::<B>() / 2 * window.get() + 50;
+    let (mut plain, mut guessing) = (ring(1), ring(8));
+    let mut position = 0;
+    while position < tokens {
+        // Of the positions of a pass, the first few are right, and one always is.
+        let right = 1 + random.below(8);
+        let run = right + random.below(9 - right);
+        let ids: Vec<u32> = (0..run).map(|_| random.below(300) as u32).collect();
+        let input = decoder.embed(&ids).unwrap();
+        let hidden = decoder.forward(input.clone(), &mut guessing).unwrap();
+        let found = decoder
+            .logits(hidden.slice_dim(1, 0..right), right)
+            .unwrap();
+        guessing.take_back(run - right).unwrap();
+        let expected = all_logits(&decoder, input.slice_dim(1, 0..right), &mut plain, 1);
+        assert_close(&format!("logits at {position}"), &found, &expected, STAGE);
+        position += right;
+        assert_eq!(guessing.len(), position);
+    }
+    let error = guessing.take_back(9).unwrap_err();
+    assert!(matches!(error, NnError::TakenBack { .. }), "{error}");
+}
+
 #[test]
 fn a_decoder_without_its_delay_and_layers_without_windows_are_refused() {
     type B = burn_flex::Flex;
@@ -309,7 +335,8 @@ fn a_decoder_without_its_delay_and_layers_without_windows_are_refused() {
     assert!(matches!(error, NnError::DelayMissing), "{error}");
 
     let clips = Model::<B>::open("odd-f32");
-    let error = clips.decoder.new_ring().unwrap_err().to_string();
+    let error = clips.decoder.new_ring(NonZeroUsize::MIN);
+    let error = error.unwrap_err().to_string();
     assert!(
         error.starts_with("decoder attends to Causal, expected a sliding window"),
         "{error}"

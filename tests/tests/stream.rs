@@ -75,7 +75,7 @@ fn tokenizer(vocab_size: usize, end: u32) -> Tokenizer {
 }
 
 /// A random model, whose tokens depend on all that it hears.
-fn random_model<B: Backend>(folder: &str, end: u32) -> Voxtral<B> {
+pub(crate) fn random_model<B: Backend>(folder: &str, end: u32) -> Voxtral<B> {
     let checkpoint = Checkpoint::open(data("models").join(folder)).unwrap();
     let tokenizer = tokenizer(checkpoint.config().decoder.vocab_size, end);
     Voxtral::<B>::builder()
@@ -87,7 +87,7 @@ fn random_model<B: Backend>(folder: &str, end: u32) -> Voxtral<B> {
 static MODEL: LazyLock<Voxtral<Flex>> = LazyLock::new(|| random_model("realtime-f32", END));
 
 /// Sound with much going on: tones that come, go and slide, and noise.
-fn sound(samples: usize, seed: u64) -> Vec<f32> {
+pub(crate) fn sound(samples: usize, seed: u64) -> Vec<f32> {
     let mut random = Random::new(seed);
     let mut phase = 0.0_f64;
     (0..samples)

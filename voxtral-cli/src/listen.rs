@@ -23,7 +23,7 @@ use crate::{
     load, notice, output, report,
 };
 use printer::Printer;
-use source::{Source, Whole};
+use source::{Found, Source, Whole};
 
 /// Sound that may wait for the model. What cannot wait longer is lost, with a warning.
 const WAITING: Duration = Duration::from_secs(30);
@@ -33,12 +33,13 @@ const BEHIND: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(args: &ListenArgs, quiet: bool) -> Result<ExitCode> {
     let graceful = interrupt::watch_gracefully()?;
-    source::check(args)?;
+    let found = source::find(args)?;
     load::set_threads(args.compute.threads)?;
     load::tell_demo(args.model.name_or(Demo::Realtime), quiet);
     let announce = |device: &str| notice(quiet, format_args!("device: {device}"));
     let work = Work {
         args,
+        found,
         quiet,
         graceful,
     };
@@ -48,6 +49,7 @@ pub(crate) fn run(args: &ListenArgs, quiet: bool) -> Result<ExitCode> {
 /// A run, before its backend is known.
 struct Work<'a> {
     args: &'a ListenArgs,
+    found: Found<'a>,
     quiet: bool,
     graceful: Graceful,
 }
@@ -70,7 +72,7 @@ impl Task for Work<'_> {
                 "the language `{language}` is ignored: a Realtime model finds it out by itself"
             );
         }
-        let source = Source::open(args)?;
+        let source = Source::open(self.found)?;
         let rate = source.sample_rate();
         let mut session = model.session(&SessionOptions {
             delay: args.delay,

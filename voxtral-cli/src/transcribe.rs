@@ -123,6 +123,7 @@ impl Task for Work<'_> {
             seed: args.seed,
             max_new_tokens: args.max_new_tokens.map(|tokens| tokens as usize),
             delay: args.delay,
+            one_by_one: false,
             cancel: self.cancel.clone(),
             on_window: self.show_progress(model.is_streaming()),
         };
@@ -216,13 +217,14 @@ fn tell(transcript: &Transcript) {
     let timings = transcript.timings;
     tracing::info!(
         "{:.1?} of audio; features {:.2?}, encoder {:.2?}, prefill {:.2?}, decode {:.2?} for {} \
-         tokens",
+         tokens in {} passes",
         transcript.duration,
         timings.features,
         timings.encoder,
         timings.prefill,
         timings.decode,
         transcript.tokens.len(),
+        timings.passes,
     );
 }
 

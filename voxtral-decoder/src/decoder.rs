@@ -118,11 +118,11 @@ impl<B: Backend> Decoder<B> {
     }
 
     /// An empty cache for a stream without an end: it keeps as many positions as the sliding
-    /// window sees.
+    /// window sees, and takes `step` new ones at once.
     ///
     /// # Errors
     /// The decoder has no sliding window.
-    pub fn new_ring(&self) -> Result<KvCache<B>, NnError> {
+    pub fn new_ring(&self, step: NonZeroUsize) -> Result<KvCache<B>, NnError> {
         let Mask::SlidingWindow(window) = self.config.mask else {
             return Err(NnError::Mask {
                 subject: "decoder",
@@ -132,7 +132,7 @@ impl<B: Backend> Decoder<B> {
         };
         let config = RingConfig {
             window,
-            step: NonZeroUsize::MIN,
+            step,
             rope_theta: self.config.rope_theta,
             max_positions: self.config.max_positions.unwrap_or(MAX_POSITIONS),
         };
@@ -161,7 +161,7 @@ impl<B: Backend> Decoder<B> {
     ) -> Result<Tensor<B, 3>, NnError> {
         let [batch, new, width] = embeddings.dims();
         if batch != 1 || new == 0 || width != self.config.hidden_size {
-            return Err(self.shape_error("embeddings", embeddings.dims()));
+            return Err(self.shape_error("embeddings", 1, embeddings.dims()));
         }
         if self.config.ada_norm.is_some() && self.delay.is_none() {
             return Err(NnError::DelayMissing);
@@ -180,16 +180,18 @@ impl<B: Backend> Decoder<B> {
         Ok(h)
     }
 
-    /// Scores of every vocabulary entry after the last position of `hidden`, which is
-    /// `[1, positions, width]`.
+    /// Scores of every vocabulary entry after each of the `last` positions of `hidden`, which is
+    /// `[1, positions, width]`; gives `[last, vocab_size]`, row by row.
     ///
     /// # Errors
-    /// There is no position, or the device failed.
-    pub fn logits(&self, hidden: Tensor<B, 3>) -> Result<Vec<f32>, NnError> {
-        let Some(last) = hidden.dims()[1].checked_sub(1) else {
-            return Err(self.shape_error("hidden", hidden.dims()));
+    /// There are fewer positions, none is asked for, or the device failed.
+    pub fn logits(&self, hidden: Tensor<B, 3>, last: usize) -> Result<Vec<f32>, NnError> {
+        let positions = hidden.dims()[1];
+        let first = match positions.checked_sub(last) {
+            Some(first) if last > 0 => first,
+            _ => return Err(self.shape_error("hidden", last, hidden.dims())),
         };
-        let hidden = hidden.slice_dim(1, last..last + 1);
+        let hidden = hidden.slice_dim(1, first..positions);
         let logits = self.head.forward(self.norm.forward(hidden));
         logits
             .try_into_data()
@@ -198,11 +200,12 @@ impl<B: Backend> Decoder<B> {
             .map_err(|error| NnError::Device(format!("{error:?}")))
     }
 
-    fn shape_error(&self, subject: &'static str, found: [usize; 3]) -> NnError {
+    fn shape_error(&self, subject: &'static str, least: usize, found: [usize; 3]) -> NnError {
+        let least = least.max(1);
         NnError::Shape {
             subject,
             found: found.to_vec(),
-            expected: format!("[1, at least 1, {}]", self.config.hidden_size),
+            expected: format!("[1, at least {least}, {}]", self.config.hidden_size),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`Decoder::embed`] looks tokens up, [`Decoder::forward`] runs any number of new positions
 //! against a [`KvCache`], and [`Decoder::logits`] scores the vocabulary for
-//! one of them. Where the embeddings come from is the caller's business: audio embeddings take
+//! the last of them. Where the embeddings come from is the caller's business: audio embeddings take
 //! the place of tokens, or are added to them.
 //!
 //! ```no_run
@@ -14,7 +14,7 @@
 //!     let decoder = Decoder::load(&loader, &checkpoint.config().decoder)?;
 //!     let mut cache = decoder.new_cache(16);
 //!     let hidden = decoder.forward(decoder.embed(&[1, 3, 4])?, &mut cache)?;
-//!     let logits = decoder.logits(hidden)?;
+//!     let logits = decoder.logits(hidden, 1)?;
 //!     let best = logits.iter().zip(0..).max_by(|a, b| a.0.total_cmp(b.0));
 //!     Ok(best.map_or(0, |(_, id)| id))
 //! }

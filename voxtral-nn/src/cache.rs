@@ -25,6 +25,8 @@ pub struct KvCache<B: Backend> {
     len: usize,
     /// The position whose rotary angle is zero.
     anchor: usize,
+    /// Positions of the last claim that were not taken back.
+    claimed: usize,
     capacity: usize,
     head_dim: usize,
     ring: Option<RingConfig>,
@@ -75,6 +77,7 @@ impl<B: Backend> KvCache<B> {
                 .collect(),
             len: 0,
             anchor: 0,
+            claimed: 0,
             capacity,
             head_dim: attention.head_dim,
             ring: None,
@@ -137,6 +140,7 @@ impl<B: Backend> KvCache<B> {
         }
         let start = self.len;
         self.len += new;
+        self.claimed = new;
         let angle = start - self.anchor;
         Ok(Claim {
             start,
@@ -145,10 +149,32 @@ impl<B: Backend> KvCache<B> {
         })
     }
 
+    /// Takes back the last `count` positions of the last claim, as if they had not been claimed.
+    ///
+    /// In a ring, they have overwritten others, which no query misses. With `len` positions before
+    /// a claim of `new ≤ step`, the newest that was overwritten is
+    /// `len + new − 1 − capacity ≤ len − window`, and a query from `len` on sees what is newer.
+    /// Until the slots are written again, they count as the old positions, so the mask hides them.
+    /// Keys that the claim turned back stay so, as does the anchor: the oldest position held before
+    /// it, which is not behind any that comes.
+    ///
+    /// # Errors
+    /// The last claim has not so many positions.
+    pub fn take_back(&mut self, count: usize) -> Result<(), NnError> {
+        let claimed = self.claimed;
+        let Some(left) = claimed.checked_sub(count) else {
+            return Err(NnError::TakenBack { count, claimed });
+        };
+        self.claimed = left;
+        self.len -= count;
+        Ok(())
+    }
+
     /// Forgets every position and keeps the memory.
     pub fn clear(&mut self) {
         self.len = 0;
         self.anchor = 0;
+        self.claimed = 0;
     }
 
     /// Turns all keys back, so that the oldest has the angle zero.
@@ -327,6 +353,61 @@ mod tests {
             assert_eq!(slots, expected);
         }
         assert!(cache.claim(4).is_err(), "the first would lose a key");
+    }
+
+    #[test]
+    fn what_was_taken_back_is_written_again() {
+        let mut cache = KvCache::<Flex>::new(1, HEADS, 4, &Default::default());
+        for (new, back) in [(3, 2), (2, 2), (3, 0)] {
+            let claim = cache.claim(new).unwrap();
+            let (start, end) = (claim.start, claim.start + new);
+            let x: Vec<f32> = (start..end).flat_map(|p| [p as f32; 2]).collect();
+            let (keys, _) = claim.layers[0].append(start, rows(&x), rows(&x));
+            let expected: Vec<f32> = (0..end).flat_map(|p| [p as f32; 2]).collect();
+            assert_eq!(values(keys), expected);
+            cache.take_back(back).unwrap();
+        }
+        assert_eq!((cache.len(), cache.room()), (4, 0));
+        cache.take_back(1).unwrap();
+        let error = cache.take_back(3).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "KV cache cannot take back 3 positions, expected at most 2, those of its last claim"
+        );
+        assert_eq!(cache.len(), 3);
+    }
+
+    /// Every claim, and what is taken back of it, in every slot: a query misses nothing.
+    #[test]
+    fn no_query_of_a_ring_misses_what_was_overwritten_and_taken_back() {
+        let (window, step) = (5, 4);
+        let mut cache = ring(window, step, 20);
+        let device = Default::default();
+        for turn in 0..2000_usize {
+            let new = 1 + turn % step;
+            let back = (turn / step) % (new + 1);
+            let claim = cache.claim(new).unwrap();
+            let (start, end) = (claim.start, claim.start + new);
+            let rotary = Rotary::new(claim.angles, 2, 100.0, &device);
+            let vectors: Vec<f32> = (0..new).flat_map(|_| [0.8, -0.3]).collect();
+            let turned = rotary.rotate(rows(&vectors));
+            let x: Vec<f32> = (start..end).flat_map(|p| [p as f32; 2]).collect();
+            let (keys, held) = claim.layers[0].append(start, turned.clone(), rows(&x));
+            let held = values(held);
+            let products = values(turned.matmul(keys.swap_dims(2, 3)));
+            let slots = held.len() / 2;
+            for query in start..end {
+                for key in (query + 1).saturating_sub(window)..=query {
+                    let slot = key % cache.capacity();
+                    assert_eq!(held[slot * 2], key as f32, "{query} sees {key}");
+                    let expected = 0.73 * ((query - key) as f64).cos();
+                    let found = f64::from(products[(query - start) * slots + slot]);
+                    assert!((found - expected).abs() < 1e-5, "{query} sees {key} turned");
+                }
+            }
+            cache.take_back(back).unwrap();
+        }
+        assert!(cache.len() > 50 * cache.capacity());
     }
 
     #[test]

@@ -33,6 +33,16 @@ pub enum NnError {
         /// Positions that were to be added.
         new: usize,
     },
+    /// More positions were taken back than can be.
+    #[error(
+        "KV cache cannot take back {count} positions, expected at most {claimed}, those of its last claim"
+    )]
+    TakenBack {
+        /// Positions that were to be taken back.
+        count: usize,
+        /// Positions that can be.
+        claimed: usize,
+    },
     /// A decoder whose layers depend on the delay was run without one.
     #[error("decoder needs a delay, expected `Decoder::with_delay` before its first position")]
     DelayMissing,

@@ -20,12 +20,17 @@ pub(crate) trait AudioFusion<B: Backend> {
         ids: &[u32],
     ) -> Result<Option<Tensor<B, 3>>, PipelineError>;
 
-    /// The embedding of the next token, `[1, 1, width]`; `None` while there is no audio for it.
-    fn step(
-        &mut self,
+    /// The embeddings of as many of the next tokens as there is audio for, `[1, at most ids,
+    /// width]`; `None` if there is for none. It is used up by [`advance`](Self::advance) alone:
+    /// tokens may be guesses.
+    fn steps(
+        &self,
         decoder: &Decoder<B>,
-        id: u32,
+        ids: &[u32],
     ) -> Result<Option<Tensor<B, 3>>, PipelineError>;
+
+    /// Goes on behind the next `count` tokens.
+    fn advance(&mut self, count: usize);
 }
 
 /// Audio embeddings replace the placeholder's, one each, in order.
@@ -64,13 +69,15 @@ impl<B: Backend> AudioFusion<B> for Splice<B> {
         Ok(Some(Tensor::cat(parts, 1)))
     }
 
-    fn step(
-        &mut self,
+    fn steps(
+        &self,
         decoder: &Decoder<B>,
-        id: u32,
+        ids: &[u32],
     ) -> Result<Option<Tensor<B, 3>>, PipelineError> {
-        Ok(Some(decoder.embed(&[id])?))
+        Ok(Some(decoder.embed(ids)?))
     }
+
+    fn advance(&mut self, _count: usize) {}
 }
 
 /// Each position takes the sum of a token's embedding and the next audio embedding.
@@ -98,30 +105,32 @@ impl<B: Backend> Sum<B> {
         self.pieces.push_back(piece);
     }
 
+    /// Embeddings that are not used.
+    #[cfg(test)]
+    pub(crate) fn left(&self) -> usize {
+        self.waiting
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Self::new();
     }
 
     /// The next embeddings, `[1, count, width]`, if there are as many.
-    fn take(&mut self, count: usize) -> Option<Tensor<B, 3>> {
-        if self.waiting < count {
+    fn peek(&self, count: usize) -> Option<Tensor<B, 3>> {
+        if count == 0 || self.waiting < count {
             return None;
         }
         let mut parts = Vec::new();
-        let mut missing = count;
-        while missing > 0 {
-            let first = self.pieces.front()?;
-            let [_, len, _] = first.dims();
-            let end = len.min(self.used + missing);
-            parts.push(first.clone().slice_dim(1, self.used..end));
-            missing -= end - self.used;
-            self.used = end;
-            if end == len {
-                self.pieces.pop_front();
-                self.used = 0;
+        let (mut start, mut missing) = (self.used, count);
+        for piece in &self.pieces {
+            let end = piece.dims()[1].min(start + missing);
+            parts.push(piece.clone().slice_dim(1, start..end));
+            missing -= end - start;
+            if missing == 0 {
+                break;
             }
+            start = 0;
         }
-        self.waiting -= count;
         Some(Tensor::cat(parts, 1))
     }
 }
@@ -132,20 +141,33 @@ impl<B: Backend> AudioFusion<B> for Sum<B> {
         decoder: &Decoder<B>,
         ids: &[u32],
     ) -> Result<Option<Tensor<B, 3>>, PipelineError> {
-        match self.take(ids.len()) {
-            Some(audio) => Ok(Some(audio + decoder.embed(ids)?)),
+        let Some(audio) = self.peek(ids.len()) else {
+            return Ok(None);
+        };
+        self.advance(ids.len());
+        Ok(Some(audio + decoder.embed(ids)?))
+    }
+
+    fn steps(
+        &self,
+        decoder: &Decoder<B>,
+        ids: &[u32],
+    ) -> Result<Option<Tensor<B, 3>>, PipelineError> {
+        let count = ids.len().min(self.waiting);
+        match self.peek(count) {
+            Some(audio) => Ok(Some(audio + decoder.embed(&ids[..count])?)),
             None => Ok(None),
         }
     }
 
-    fn step(
-        &mut self,
-        decoder: &Decoder<B>,
-        id: u32,
-    ) -> Result<Option<Tensor<B, 3>>, PipelineError> {
-        match self.take(1) {
-            Some(audio) => Ok(Some(audio + decoder.embed(&[id])?)),
-            None => Ok(None),
+    fn advance(&mut self, count: usize) {
+        self.waiting -= count;
+        self.used += count;
+        while let Some(first) = self.pieces.front()
+            && self.used >= first.dims()[1]
+        {
+            self.used -= first.dims()[1];
+            self.pieces.pop_front();
         }
     }
 }

@@ -31,6 +31,7 @@
 mod cancel;
 #[cfg(feature = "demo")]
 mod demo;
+mod draft;
 mod error;
 mod feed;
 mod fusion;

@@ -43,6 +43,11 @@ impl Sampler {
         Ok(Self::new(temperature, seed))
     }
 
+    /// Whether it draws nothing, so that a token follows from its logits alone.
+    pub(crate) fn is_greedy(&self) -> bool {
+        self.temperature == 0.0
+    }
+
     /// Chooses from logits, one per vocabulary entry; nothing if they are not finite, as those of
     /// damaged weights are not.
     pub fn choose(&mut self, logits: &[f32]) -> Option<Choice> {
@@ -51,7 +56,7 @@ impl Sampler {
     }
 
     fn choose_finite(&mut self, logits: &[f32]) -> Choice {
-        let id = if self.temperature == 0.0 {
+        let id = if self.is_greedy() {
             argmax(logits)
         } else {
             self.draw(logits)

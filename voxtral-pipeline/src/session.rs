@@ -12,6 +12,7 @@ use voxtral_tokenizer::{StreamLayout, prompt};
 
 use crate::{
     Cancel, Finish, PipelineError, Step, Timings, Transcript, Voxtral, Word,
+    draft::Draft,
     fusion::Sum,
     generate::{End, Generator, Request},
     model::Hearing,
@@ -44,6 +45,10 @@ pub struct SessionOptions {
     /// Keeps no transcript, so that memory does not grow with the stream: text and words are in
     /// the steps alone.
     pub discard: bool,
+    /// Never guesses tokens ahead. Usually, where the sound of several tokens waits and nothing is
+    /// drawn, those that are likely are run together, and the ones that were wrong are run again:
+    /// the same tokens in less time.
+    pub one_by_one: bool,
     /// Stops the work from another thread.
     pub cancel: Cancel,
 }
@@ -140,15 +145,17 @@ impl<B: Backend> Voxtral<B> {
         let step = NonZeroUsize::new(step).unwrap_or(NonZeroUsize::MIN);
         let encoder = EncoderStream::new(&self.encoder, step, EncoderStream::<B>::MAX_POSITIONS)?;
         let decoder = self.decoder.with_delay(layout.delay_tokens);
-        let cache = decoder.new_ring()?;
-        let request = self.stream_request(&layout, pad, options)?;
+        let at_once = NonZeroUsize::new(Draft::POSITIONS).unwrap_or(NonZeroUsize::MIN);
+        let cache = decoder.new_ring(at_once)?;
+        let signs = Signs { pad, word };
+        let request = self.stream_request(&layout, signs, options)?;
         let left = (layout.left_pad_tokens * layout.samples_per_token) as u64;
         let late =
             (layout.delay_tokens + TOKENS_PER_STEP + LONGEST_GROUP) * layout.samples_per_token;
         Ok(Session {
             model: self,
             options: options.clone(),
-            signs: Signs { pad, word },
+            signs,
             resampler: Resampler::new(options.sample_rate.unwrap_or(rate), rate)?,
             resampled: Vec::new(),
             mel: self.mel.stream(log_mel_max),
@@ -182,9 +189,11 @@ impl<B: Backend> Voxtral<B> {
     fn stream_request(
         &self,
         layout: &StreamLayout,
-        pad: u32,
+        Signs { pad, word }: Signs,
         options: &SessionOptions,
     ) -> Result<Request, PipelineError> {
+        let sampler = Sampler::checked(options.temperature, options.seed)?;
+        let guesses = sampler.is_greedy() && !options.one_by_one;
         Ok(Request {
             prompt: prompt::stream(&self.tokenizer, layout)?,
             end: End::Ignore {
@@ -192,7 +201,8 @@ impl<B: Backend> Voxtral<B> {
                 pad,
             },
             limit: usize::MAX,
-            sampler: Sampler::checked(options.temperature, options.seed)?,
+            sampler,
+            draft: guesses.then(|| Draft::new(pad, word)),
             cancel: options.cancel.clone(),
         })
     }
@@ -288,6 +298,7 @@ impl<B: Backend> Session<'_, B> {
         let words = std::mem::take(&mut self.words);
         self.timings.prefill = self.generator.prefill_time;
         self.timings.decode = self.generator.decode_time;
+        self.timings.passes = self.generator.passes;
         Ok(Transcript {
             text: std::mem::take(&mut self.scribe.text).trim_end().to_owned(),
             language: None,
@@ -344,7 +355,7 @@ impl<B: Backend> Session<'_, B> {
         self.generator.fusion.clear();
         let request = self
             .model
-            .stream_request(&self.layout, self.signs.pad, &self.options)?;
+            .stream_request(&self.layout, self.signs, &self.options)?;
         self.generator.restart(request);
         self.onsets.reset();
         self.clock.reset();

@@ -36,6 +36,9 @@ pub struct TranscribeOptions {
     /// How far the text follows the sound, of a Realtime model alone; see
     /// [`SessionOptions::delay`].
     pub delay: Option<Duration>,
+    /// Never guesses tokens ahead; see [`SessionOptions::one_by_one`]. A model that takes clips
+    /// guesses none.
+    pub one_by_one: bool,
     /// Stops the work from another thread.
     pub cancel: Cancel,
     /// Told how far the audio is: encoded, which comes before the first step of a model that takes
@@ -259,6 +262,7 @@ impl<'m, B: Backend> Clip<'m, B> {
             end: End::Stop(model.end),
             limit,
             sampler,
+            draft: None,
             cancel: options.cancel.clone(),
         };
         Ok(Self {
@@ -297,6 +301,7 @@ impl<'m, B: Backend> Clip<'m, B> {
             timings: Timings {
                 prefill: self.generator.prefill_time,
                 decode: self.generator.decode_time,
+                passes: self.generator.passes,
                 ..self.timings
             },
         }
@@ -334,7 +339,8 @@ fn answer_limit<B: Backend>(
 struct Stream<'m, B: Backend> {
     session: Session<'m, B>,
     source: Source<'m>,
-    /// Samples that are not pushed yet: as many go together as are encoded at once.
+    /// Samples that are not pushed yet: as many go together as are encoded at once, no more, so
+    /// that every pass is a full one.
     gathered: Vec<f32>,
     steps: VecDeque<Step>,
     /// Length of the audio, where it is known.
@@ -406,6 +412,7 @@ impl<'m, B: Backend> Stream<'m, B> {
             temperature: options.temperature,
             seed: options.seed,
             discard: false,
+            one_by_one: options.one_by_one,
             cancel: options.cancel.clone(),
         })?;
         Ok(Self {
@@ -419,9 +426,8 @@ impl<'m, B: Backend> Stream<'m, B> {
         })
     }
 
-    /// Reads as much as is encoded at once, or what is left; whether there was anything.
-    fn gather(&mut self) -> Result<bool, PipelineError> {
-        self.gathered.clear();
+    /// Reads as much as is encoded at once, or what is left; gives its number of samples.
+    fn gather(&mut self) -> Result<usize, PipelineError> {
         let enough = self.session.samples_per_pass();
         while self.gathered.len() < enough {
             match self.source.next().transpose()? {
@@ -429,7 +435,7 @@ impl<'m, B: Backend> Stream<'m, B> {
                 None => break,
             }
         }
-        Ok(!self.gathered.is_empty())
+        Ok(enough.min(self.gathered.len()))
     }
 
     fn step(&mut self) -> Result<Option<Step>, PipelineError> {
@@ -440,8 +446,11 @@ impl<'m, B: Backend> Stream<'m, B> {
             if self.ended {
                 return Ok(None);
             }
-            let steps = if self.gather()? {
-                self.session.push(&self.gathered)
+            let piece = self.gather()?;
+            let steps = if piece > 0 {
+                let steps = self.session.push(&self.gathered[..piece]);
+                self.gathered.drain(..piece);
+                steps
             } else {
                 self.ended = true;
                 self.session.end()

@@ -40,7 +40,7 @@ pub enum Finish {
     Length,
 }
 
-/// Wall-clock time of each stage.
+/// Wall-clock time of each stage, and what the last took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Timings {
     /// Log-mel features.
@@ -55,6 +55,8 @@ pub struct Timings {
     /// The decoder over the tokens that followed.
     #[serde(serialize_with = "seconds")]
     pub decode: Duration,
+    /// Runs of the decoder over those tokens: fewer where it was guessed what they are.
+    pub passes: usize,
 }
 
 /// What was said.

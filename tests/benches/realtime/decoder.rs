@@ -1,6 +1,7 @@
 //! Decode steps, which must not grow with the stream.
 
 use std::hint::black_box;
+use std::num::NonZeroUsize;
 
 use burn_tensor::{DType, Tensor, TensorData};
 use voxtral_nn::{KvCache, NnError};
@@ -17,7 +18,7 @@ use crate::{
 /// back: equal work but for the keys.
 pub(crate) fn stages(model: &Model, seconds: usize, limits: Limits) -> Result<Vec<Stage>, NnError> {
     let most = (seconds as f64 / model.token_seconds()) as usize;
-    let mut ring = model.decoder.new_ring()?;
+    let mut ring = model.decoder.new_ring(NonZeroUsize::MIN)?;
     let capacity = ring.capacity();
     // Weights are paged in.
     step(model, &mut ring)?;
@@ -100,6 +101,6 @@ fn step(model: &Model, ring: &mut KvCache<B>) -> Result<(), NnError> {
     let sound = Tensor::<B, 3>::from_data(data, (&Default::default(), DType::F32));
     let input = sound + model.decoder.embed(&[1])?;
     let hidden = model.decoder.forward(input, ring)?;
-    black_box(model.decoder.logits(hidden)?);
+    black_box(model.decoder.logits(hidden, 1)?);
     Ok(())
 }

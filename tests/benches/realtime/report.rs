@@ -123,7 +123,10 @@ impl Row {
 
 impl SessionReport {
     fn new(rates: &Rates, sound: f64, session: Measured) -> Self {
-        let mut streams = stream(rates, sound, &session.file);
+        let mut streams = Vec::new();
+        for file in &session.files {
+            streams.extend(stream(rates, sound, file));
+        }
         let mut latency = Vec::new();
         for live in session.live {
             streams.extend(stream(rates, sound, &live.run));
@@ -143,17 +146,30 @@ fn stream(rates: &Rates, sound: f64, run: &Run) -> Vec<Row> {
     let timings = &run.timings;
     let all = run.encoder + run.prefill + run.decode;
     [
-        (run.name.clone(), run.whole, Some(all)),
-        ("  log-mel".to_owned(), timings.features, None),
-        ("  encoder".to_owned(), timings.encoder, Some(run.encoder)),
-        ("  prefill".to_owned(), timings.prefill, Some(run.prefill)),
+        (run.name.clone(), None, run.whole, Some(all)),
+        ("  log-mel".to_owned(), None, timings.features, None),
+        (
+            "  encoder".to_owned(),
+            None,
+            timings.encoder,
+            Some(run.encoder),
+        ),
+        (
+            "  prefill".to_owned(),
+            None,
+            timings.prefill,
+            Some(run.prefill),
+        ),
         (
             "  decode steps".to_owned(),
+            Some(timings.passes),
             timings.decode,
             Some(run.decode),
         ),
     ]
-    .map(|(name, taken, work)| Row::new(rates, name, None, taken.as_secs_f64(), sound, work))
+    .map(|(name, passes, taken, work)| {
+        Row::new(rates, name, passes, taken.as_secs_f64(), sound, work)
+    })
     .into()
 }
 

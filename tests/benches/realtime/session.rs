@@ -25,7 +25,8 @@ const OPENINGS: usize = 5;
 #[derive(Debug)]
 pub(crate) struct Measured {
     pub(crate) opening: f64,
-    pub(crate) file: Run,
+    /// With tokens that were guessed, and one token at a time.
+    pub(crate) files: [Run; 2],
     pub(crate) live: Vec<Live>,
     pub(crate) memory: Option<Memory>,
 }
@@ -104,25 +105,39 @@ pub(crate) fn measure(model: &Model, sound: Vec<f32>) -> anyhow::Result<Option<M
         .collect::<anyhow::Result<_>>()?;
     Ok(Some(Measured {
         opening: median(&openings),
-        file: file(model, whole, sound)?,
+        files: [
+            file(model, whole, sound.clone(), false)?,
+            file(model, whole, sound, true)?,
+        ],
         live,
         memory,
     }))
 }
 
-fn file(model: &Model, whole: &Voxtral<B>, sound: Vec<f32>) -> anyhow::Result<Run> {
+fn file(
+    model: &Model,
+    whole: &Voxtral<B>,
+    sound: Vec<f32>,
+    one_by_one: bool,
+) -> anyhow::Result<Run> {
     let samples = sound.len();
     let audio = Audio::new(sound, model.sample_rate())?;
     let options = TranscribeOptions {
         delay: model.delay,
+        one_by_one,
         ..Default::default()
     };
     let (taken, transcript) = time(|| whole.transcribe(&audio, &options));
     let timings = transcript?.timings;
+    let name = if one_by_one {
+        "file, token by token"
+    } else {
+        "file"
+    };
     run(
         model,
         whole,
-        "file".to_owned(),
+        name.to_owned(),
         samples,
         FILE_TOKENS,
         (taken, timings),
@@ -176,9 +191,7 @@ fn run(
             .map(|start| demands.encoder(start..tokens.min(start + step)))
             .sum(),
         prefill: demands.decoder(0..prompt),
-        decode: (prompt..tokens)
-            .map(|position| demands.decoder(position..position + 1))
-            .sum(),
+        decode: demands.decoder_passes(prompt..tokens, timings.passes),
     })
 }
 

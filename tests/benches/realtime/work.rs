@@ -109,6 +109,18 @@ impl Demands {
         self.decoder.over(positions) + self.head.times(1)
     }
 
+    /// The decoder over these positions in so many passes, and the scores of all.
+    pub(crate) fn decoder_passes(&self, positions: Range<usize>, passes: usize) -> Work {
+        let at = |pass: usize| positions.start + positions.len() * pass / passes;
+        (0..passes)
+            .map(|pass| {
+                let positions = at(pass)..at(pass + 1);
+                let rows = positions.len();
+                self.decoder.over(positions) + self.head.times(rows)
+            })
+            .sum()
+    }
+
     /// Encoder frames that a query sees.
     pub(crate) fn encoder_window(&self) -> usize {
         self.encoder.window

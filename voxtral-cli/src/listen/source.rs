@@ -39,12 +39,17 @@ pub(crate) enum Whole {
     BrokenOff,
 }
 
-/// Finds out before a model is loaded whether there is anything to hear.
-pub(crate) fn check(args: &ListenArgs) -> Result<()> {
+/// What there is to hear, found before a model is loaded, to be opened when somebody listens.
+pub(crate) struct Found<'a> {
+    args: &'a ListenArgs,
     #[cfg(feature = "mic")]
-    if args.mic {
-        super::mic::Microphone::open()?;
-    }
+    microphone: Option<super::mic::Microphone>,
+}
+
+/// Finds out whether there is anything to hear.
+pub(crate) fn find(args: &ListenArgs) -> Result<Found<'_>> {
+    #[cfg(feature = "mic")]
+    let microphone = args.mic.then(super::mic::Microphone::open).transpose()?;
     if args.stdin && io::stdin().is_terminal() {
         bail!("stdin is a terminal, expected sound: pipe it in");
     }
@@ -58,21 +63,25 @@ pub(crate) fn check(args: &ListenArgs) -> Result<()> {
         }
         File::open(file).with_context(|| format!("cannot open `{name}`"))?;
     }
-    Ok(())
+    Ok(Found {
+        args,
+        #[cfg(feature = "mic")]
+        microphone,
+    })
 }
 
 impl Source {
-    /// Opens it, and waits for its header.
-    pub(crate) fn open(args: &ListenArgs) -> Result<Self> {
+    /// Opens what was found, and waits for its header.
+    pub(crate) fn open(found: Found<'_>) -> Result<Self> {
         #[cfg(feature = "mic")]
-        if args.mic {
-            let microphone = super::mic::Microphone::open()?;
+        if let Some(microphone) = found.microphone {
             return Ok(Self {
                 name: microphone.name(),
                 sample_rate: microphone.sample_rate(),
                 kind: Kind::Microphone(microphone),
             });
         }
+        let args = found.args;
         if let Some(file) = &args.file {
             return Self::file(file, args.pace);
         }
