@@ -113,7 +113,7 @@ impl<B: Backend> Decoder<B> {
             self.config.num_layers,
             self.config.attention,
             capacity,
-            &self.device,
+            self.cache_options(),
         )
     }
 
@@ -137,7 +137,12 @@ impl<B: Backend> Decoder<B> {
             max_positions: self.config.max_positions.unwrap_or(MAX_POSITIONS),
         };
         let (layers, attention) = (self.config.num_layers, self.config.attention);
-        Ok(KvCache::ring(layers, attention, config, &self.device))
+        Ok(KvCache::ring(
+            layers,
+            attention,
+            config,
+            self.cache_options(),
+        ))
     }
 
     /// The embeddings of these tokens, `[1, ids, width]`.
@@ -198,6 +203,12 @@ impl<B: Backend> Decoder<B> {
             .map_err(|error| NnError::Device(error.to_string()))?
             .into_vec()
             .map_err(|error| NnError::Device(format!("{error:?}")))
+    }
+
+    /// Where and how keys and values are held.
+    fn cache_options(&self) -> (&B::Device, DType) {
+        let dtype = self.blocks.first().map_or(DType::F32, Block::cache_dtype);
+        (&self.device, dtype)
     }
 
     fn shape_error(&self, subject: &'static str, least: usize, found: [usize; 3]) -> NnError {

@@ -1,6 +1,6 @@
 //! Stem, positions, transformer layers and a final norm.
 
-use burn_tensor::Tensor;
+use burn_tensor::{DType, Tensor};
 use voxtral_checkpoint::config::{EncoderConfig, Position};
 use voxtral_nn::{Backend, Block, BlockConfig, Loader, NnError, Norm, Rotary};
 
@@ -142,6 +142,12 @@ impl<B: Backend> Encoder<B> {
             h = block.forward(h, Some(&rotary), Some((claim.start, layer)));
         }
         Ok(self.norm.forward(h))
+    }
+
+    /// Where and how keys and values of a stream are held.
+    pub(crate) fn cache_options(&self) -> (&B::Device, DType) {
+        let dtype = self.blocks.first().map_or(DType::F32, Block::cache_dtype);
+        (&self.device, dtype)
     }
 
     fn head_dim(&self) -> usize {

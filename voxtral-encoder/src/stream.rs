@@ -53,7 +53,12 @@ impl<B: Backend> EncoderStream<B> {
         };
         Ok(Self {
             stem: encoder.stem.new_state(),
-            cache: KvCache::ring(config.num_layers, config.attention, ring, &encoder.device),
+            cache: KvCache::ring(
+                config.num_layers,
+                config.attention,
+                ring,
+                encoder.cache_options(),
+            ),
             theta,
             step,
         })

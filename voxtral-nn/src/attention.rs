@@ -1,6 +1,6 @@
 //! Multi-head attention, of the encoder and of the decoder.
 
-use burn_tensor::Tensor;
+use burn_tensor::{DType, Tensor};
 use voxtral_checkpoint::config::{AttentionConfig, Mask};
 
 use crate::{Backend, LayerCache, Linear, Loader, NnError, Rotary};
@@ -48,6 +48,11 @@ impl<B: Backend> Attention<B> {
             config,
             mask,
         })
+    }
+
+    /// The precision of its keys and values in a cache, see [`Backend::cache_dtype`].
+    pub fn cache_dtype(&self) -> DType {
+        B::cache_dtype(self.output.dtype())
     }
 
     /// `[batch, time, width]` → the same shape.

@@ -1,6 +1,6 @@
 //! A pre-norm transformer layer.
 
-use burn_tensor::Tensor;
+use burn_tensor::{DType, Tensor};
 use voxtral_checkpoint::config;
 
 use crate::{
@@ -99,6 +99,11 @@ impl<B: Backend> Block<B> {
             block.mlp_norm = self.mlp_norm.scaled(shift.reshape([width]).add_scalar(1.0));
         }
         block
+    }
+
+    /// See [`Attention::cache_dtype`].
+    pub fn cache_dtype(&self) -> DType {
+        self.attention.cache_dtype()
     }
 
     /// `[batch, time, width]` → the same shape; see [`Attention::forward`].

@@ -59,15 +59,16 @@ pub struct Claim<'c, B: Backend> {
 
 impl<B: Backend> KvCache<B> {
     /// Memory for `capacity` positions of `layers` layers:
-    /// `layers · 2 · num_kv_heads · head_dim · capacity` numbers of four bytes.
+    /// `layers · 2 · num_kv_heads · head_dim · capacity` numbers of this precision, which is that of
+    /// the layers' [`cache_dtype`](crate::Block::cache_dtype).
     pub fn new(
         layers: usize,
         attention: AttentionConfig,
         capacity: usize,
-        device: &B::Device,
+        options: (&B::Device, DType),
     ) -> Self {
         let shape = [1, attention.num_kv_heads, capacity, attention.head_dim];
-        let zeros = || Some(Tensor::zeros(shape, (device, DType::F32)));
+        let zeros = || Some(Tensor::zeros(shape, options));
         Self {
             layers: (0..layers)
                 .map(|_| LayerCache {
@@ -76,25 +77,25 @@ impl<B: Backend> KvCache<B> {
                 })
                 .collect(),
             len: 0,
-            anchor: 0,
             claimed: 0,
+            anchor: 0,
             capacity,
             head_dim: attention.head_dim,
             ring: None,
         }
     }
 
-    /// A ring, with memory for `window + step − 1` positions.
+    /// A ring, with memory for `window + step − 1` positions, see [`new`](Self::new).
     pub fn ring(
         layers: usize,
         attention: AttentionConfig,
         config: RingConfig,
-        device: &B::Device,
+        options: (&B::Device, DType),
     ) -> Self {
         let capacity = config.window.get() + config.step.get() - 1;
         Self {
             ring: Some(config),
-            ..Self::new(layers, attention, capacity, device)
+            ..Self::new(layers, attention, capacity, options)
         }
     }
 
@@ -277,12 +278,12 @@ mod tests {
             rope_theta: 100.0,
             max_positions,
         };
-        KvCache::ring(1, HEADS, config, &Default::default())
+        KvCache::ring(1, HEADS, config, (&Default::default(), DType::F32))
     }
 
     #[test]
     fn positions_follow_each_other_in_the_same_memory() {
-        let mut cache = KvCache::<Flex>::new(1, HEADS, 3, &Default::default());
+        let mut cache = KvCache::<Flex>::new(1, HEADS, 3, (&Default::default(), DType::F32));
         let mut memory = Vec::new();
         let mut seen = Vec::new();
         for new in [&[1.0, 2.0, 3.0, 4.0][..], &[5.0, 6.0]] {
@@ -300,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_full_cache_says_so() {
-        let mut cache = KvCache::<Flex>::new(1, HEADS, 3, &Default::default());
+        let mut cache = KvCache::<Flex>::new(1, HEADS, 3, (&Default::default(), DType::F32));
         cache.claim(2).unwrap();
         let error = cache.claim(2).unwrap_err();
         assert_eq!(
@@ -357,7 +358,7 @@ mod tests {
 
     #[test]
     fn what_was_taken_back_is_written_again() {
-        let mut cache = KvCache::<Flex>::new(1, HEADS, 4, &Default::default());
+        let mut cache = KvCache::<Flex>::new(1, HEADS, 4, (&Default::default(), DType::F32));
         for (new, back) in [(3, 2), (2, 2), (3, 0)] {
             let claim = cache.claim(new).unwrap();
             let (start, end) = (claim.start, claim.start + new);

@@ -28,8 +28,9 @@ impl Backend for Flex {
 
     fn cache_dtype(matrices: DType) -> DType {
         match matrices {
-            DType::F32 => DType::F32,
-            _ => DType::BF16,
+            // Eight bits of every key are what the weights that made it have, or more.
+            DType::BF16 | DType::U8 => DType::BF16,
+            _ => DType::F32,
         }
     }
 

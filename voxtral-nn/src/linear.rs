@@ -29,6 +29,11 @@ impl<B: Backend> Linear<B> {
         Ok(Self { weight, bias })
     }
 
+    /// How the matrix is stored, see [`Weight::dtype`].
+    pub fn dtype(&self) -> DType {
+        self.weight.dtype()
+    }
+
     /// `[batch, time, in]` → `[batch, time, out]`.
     pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         let [batch, time, input] = x.dims();

@@ -1,6 +1,6 @@
 //! Matrices as a backend holds them.
 
-use burn_tensor::{Int, Tensor};
+use burn_tensor::{DType, Int, Tensor};
 use voxtral_checkpoint::Quant;
 
 use crate::Backend;
@@ -31,6 +31,14 @@ impl<B: Backend> Weight<B> {
         match self {
             Self::Float(matrix) => matrix.dims(),
             Self::Quantized(matrix) => matrix.shape,
+        }
+    }
+
+    /// How its elements are stored; bytes where it is quantized.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Self::Float(matrix) => matrix.dtype(),
+            Self::Quantized(matrix) => matrix.data.dtype(),
         }
     }
 
