@@ -1,0 +1,79 @@
+//! Attention and what is not a matrix product, as shares of what this machine can do.
+//!
+//! ```sh
+//! cargo bench -p voxtral-kernels --bench layers
+//! VOXTRAL_ISA=avx2 RAYON_NUM_THREADS=1 cargo bench -p voxtral-kernels --bench layers -- attention
+//! ```
+//!
+//! As of the products, ceilings and kernels are measured in turns, and each is the best of its
+//! turns. An argument is a part of the names to measure. What is read and written are the operands
+//! once, and of attention only what the queries see; the ceiling is that of reading.
+
+#![allow(clippy::print_stdout, reason = "it prints its results")]
+
+#[path = "../products/ceilings.rs"]
+mod ceilings;
+mod entries;
+
+use std::time::Instant;
+
+use entries::Work;
+use voxtral_kernels::{IsaError, Kernels};
+
+/// Turns of everything.
+const TURNS: usize = 12;
+
+fn main() -> Result<(), IsaError> {
+    let kernels = Kernels::from_env()?;
+    let threads = rayon::current_num_threads();
+    println!(
+        "{} on {threads} threads, the best of {TURNS} turns\n",
+        kernels.isa()
+    );
+    // Cargo adds an option of its own.
+    let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let wanted = wanted.unwrap_or_default();
+    let mut entries = entries::all(&wanted);
+    let mut read = ceilings::Read::new();
+    let (mut bandwidth, mut peak): (f64, f64) = (0.0, 0.0);
+    for _ in 0..TURNS {
+        bandwidth = bandwidth.max(read.bytes_per_second());
+        peak = peak.max(ceilings::multiplications_per_second(kernels.isa()));
+        for entry in &mut entries {
+            entry.turn(kernels);
+        }
+    }
+    println!("reading memory     {:8.1} GB/s", bandwidth / 1e9);
+    println!("f32 multiply-adds  {:8.1} GFLOP/s", 2.0 * peak / 1e9);
+    println!(
+        "parallel region    {:8.1} µs\n",
+        1e6 * rayon::join(ceilings::region, || ()).0
+    );
+    println!("{:<52}{:>10}{:>18}{:>9}", "kernel", "ms", "rate", "ceiling");
+    for entry in &entries {
+        let (rate, share) = match entry.work {
+            Work::Bytes(bytes) => {
+                let rate = bytes / entry.seconds;
+                (format!("{:.1} GB/s", rate / 1e9), rate / bandwidth)
+            }
+            Work::Multiplications(count) => {
+                let rate = count / entry.seconds;
+                (format!("{:.1} GFLOP/s", 2.0 * rate / 1e9), rate / peak)
+            }
+        };
+        println!(
+            "{:<52}{:>10.3}{rate:>18}{:>7.0} %",
+            entry.name,
+            1e3 * entry.seconds,
+            100.0 * share
+        );
+    }
+    Ok(())
+}
+
+/// The time of a call, in seconds.
+fn seconds(call: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    call();
+    start.elapsed().as_secs_f64()
+}
