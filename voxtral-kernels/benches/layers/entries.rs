@@ -6,16 +6,13 @@ use voxtral_kernels::{AttentionShape, Cache, Kernels, KeysValues, Mask, Strided,
 
 use crate::seconds;
 
-/// What a kernel must do at least, of the kind that bounds it.
-pub(crate) enum Work {
-    Bytes(f64),
-    Multiplications(f64),
-}
-
 /// A kernel with its operands, and the best of its times.
 pub(crate) struct Entry {
     pub(crate) name: String,
-    pub(crate) work: Work,
+    /// What it reads and writes at least.
+    pub(crate) bytes: f64,
+    /// Those of products, which the other kernels have few of.
+    pub(crate) multiplications: f64,
     pub(crate) seconds: f64,
     /// Computes it with one of several sets of operands.
     call: Box<dyn FnMut(Kernels, usize)>,
@@ -31,14 +28,19 @@ type Maker = Box<dyn FnOnce(String) -> Entry>;
 const BYTES: usize = 150 << 20;
 
 impl Entry {
-    fn new(name: String, work: Work, call: impl FnMut(Kernels, usize) + 'static) -> Self {
-        let copies = copies(&work);
+    fn new(
+        name: String,
+        bytes: usize,
+        multiplications: usize,
+        call: impl FnMut(Kernels, usize) + 'static,
+    ) -> Self {
         Self {
             name,
-            work,
+            bytes: bytes as f64,
+            multiplications: multiplications as f64,
             seconds: f64::INFINITY,
             call: Box::new(call),
-            copies,
+            copies: copies(bytes),
             next: 0,
         }
     }
@@ -50,11 +52,8 @@ impl Entry {
     }
 }
 
-fn copies(work: &Work) -> usize {
-    match work {
-        Work::Bytes(bytes) => (BYTES / *bytes as usize).clamp(1, 12),
-        Work::Multiplications(_) => 1,
-    }
+fn copies(bytes: usize) -> usize {
+    (BYTES / bytes).clamp(1, 12)
 }
 
 /// Those whose names contain `wanted`.
@@ -138,13 +137,9 @@ fn attend(name: String, shape: AttentionShape, mask: Mask, bf16: bool) -> Entry 
             Mask::SlidingWindow(window) => (i + 1).min(window.get()),
         })
         .sum();
-    let work = if queries > 8 {
-        Work::Multiplications((2 * heads * seen * d) as f64)
-    } else {
-        let size = if bf16 { 2 } else { 4 };
-        Work::Bytes((2 * held * size) as f64)
-    };
-    let all = copies(&work) * held;
+    let size = if bf16 { 2 } else { 4 };
+    let bytes = 2 * held * size + 2 * heads * queries * d * 4;
+    let all = copies(bytes) * held;
     let (floats, halves) = match bf16 {
         false => (values(all), Vec::new()),
         // Around 1.
@@ -156,7 +151,7 @@ fn attend(name: String, shape: AttentionShape, mask: Mask, bf16: bool) -> Entry 
     let (values_f, values_h): (Vec<f32>, Vec<u16>) = (floats.clone(), halves.clone());
     let q = values(heads * queries * d);
     let mut out = vec![0.0; q.len()];
-    Entry::new(name, work, move |kernels, copy| {
+    Entry::new(name, bytes, 2 * heads * seen * d, move |kernels, copy| {
         let strides = Strides::heads_first(kv_heads, keys, d);
         let part = copy * held..(copy + 1) * held;
         let cache = match bf16 {
@@ -195,26 +190,21 @@ fn attend(name: String, shape: AttentionShape, mask: Mask, bf16: bool) -> Entry 
     })
 }
 
-/// Bytes of so many floats.
-fn floats(count: usize) -> Work {
-    Work::Bytes((4 * count) as f64)
-}
-
 fn gelu(name: String) -> Entry {
     let len = 1500 * 5120;
-    let work = floats(2 * len);
-    let mut x = values(copies(&work) * len);
-    Entry::new(name, work, move |kernels, copy| {
+    let bytes = 8 * len;
+    let mut x = values(copies(bytes) * len);
+    Entry::new(name, bytes, 0, move |kernels, copy| {
         kernels.gelu(&mut x[copy * len..][..len]);
     })
 }
 
 fn swiglu(name: String) -> Entry {
     let len = 400 * 8192;
-    let work = floats(3 * len);
-    let mut gate = values(copies(&work) * len);
+    let bytes = 12 * len;
+    let mut gate = values(copies(bytes) * len);
     let up = gate.clone();
-    Entry::new(name, work, move |kernels, copy| {
+    Entry::new(name, bytes, 0, move |kernels, copy| {
         let done = kernels.swiglu(&mut gate[copy * len..][..len], &up[copy * len..][..len]);
         assert!(done.is_ok());
     })
@@ -222,10 +212,10 @@ fn swiglu(name: String) -> Entry {
 
 fn rms_norm(name: String) -> Entry {
     let (len, width) = (400 * 3072, 3072);
-    let work = floats(2 * len);
-    let x = values(copies(&work) * len);
+    let bytes = 8 * len;
+    let x = values(copies(bytes) * len);
     let (mut out, weight) = (x.clone(), values(width));
-    Entry::new(name, work, move |kernels, copy| {
+    Entry::new(name, bytes, 0, move |kernels, copy| {
         let (x, out) = (&x[copy * len..][..len], &mut out[copy * len..][..len]);
         assert!(kernels.rms_norm(x, &weight, 1e-5, out).is_ok());
     })
@@ -233,10 +223,10 @@ fn rms_norm(name: String) -> Entry {
 
 fn layer_norm(name: String) -> Entry {
     let (len, width) = (1500 * 1280, 1280);
-    let work = floats(2 * len);
-    let x = values(copies(&work) * len);
+    let bytes = 8 * len;
+    let x = values(copies(bytes) * len);
     let (mut out, weight, bias) = (x.clone(), values(width), values(width));
-    Entry::new(name, work, move |kernels, copy| {
+    Entry::new(name, bytes, 0, move |kernels, copy| {
         let (x, out) = (&x[copy * len..][..len], &mut out[copy * len..][..len]);
         assert!(kernels.layer_norm(x, &weight, &bias, 1e-5, out).is_ok());
     })
@@ -245,11 +235,11 @@ fn layer_norm(name: String) -> Entry {
 fn rotate(name: String) -> Entry {
     let (heads, time, d) = (32, 400, 128);
     let len = heads * time * d;
-    let work = floats(2 * len);
-    let x = values(copies(&work) * len);
+    let bytes = 8 * len;
+    let x = values(copies(bytes) * len);
     let mut out = x.clone();
     let (cos, sin) = (values(time * d / 2), values(time * d / 2));
-    Entry::new(name, work, move |kernels, copy| {
+    Entry::new(name, bytes, 0, move |kernels, copy| {
         let x = Strided {
             elements: &x[copy * len..][..len],
             strides: Strides::time_first(time, heads, d),

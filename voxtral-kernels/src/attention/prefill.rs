@@ -4,7 +4,7 @@
 //! `[head_dim, R]` has as many queries as a tile of registers, so that a vector holds the same
 //! element of neighbouring queries, and so are scores `[keys, R]` and sums `[head_dim, R]`: the
 //! maximum, the exponential and the sum of each query's weights are vectors, and no lanes are ever
-//! added up. Keys and values come block by block, widened, without gaps and filled up with zeros.
+//! added up. Keys and values come block by block, widened and without gaps.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -24,7 +24,7 @@ const DEPTH: usize = 128;
 /// Distance of keys: a power of two would put them all into few sets of the cache.
 const STRIDE: usize = DEPTH + 16;
 
-/// Room for the rows of a block that make its last tile a whole one.
+/// Room for what makes the last tile of a block a whole one, wherever the block begins.
 const ROOM: usize = BLOCK + 8;
 
 /// The most panels of a task: so often is a block used, which was copied.
@@ -90,13 +90,16 @@ impl<E: Element> Kernel for TaskWith<'_, E> {
             task.load(simd, &block, keys, values, at.value);
             for (panel, memory) in panels.chunks_exact_mut(at.len()).enumerate() {
                 let rows = task.panel::<S>(panel);
-                if overlap(&task.seen(&rows), &block).is_empty() {
+                // At the edge of a mask only some keys of the block are seen by anyone.
+                let own = overlap(&task.seen(&rows), &block);
+                if own.is_empty() {
                     continue;
                 }
+                let skip = own.start - block.start;
                 let step = Step {
-                    block: block.clone(),
-                    keys,
-                    values,
+                    block: own,
+                    keys: &keys[skip * STRIDE..],
+                    values: &values[skip * at.value..],
                     scores,
                     memory,
                 };
@@ -151,9 +154,10 @@ impl Layout {
     }
 }
 
-/// A panel and a block.
+/// A panel, and what it sees of a block.
 struct Step<'a> {
     block: Range<usize>,
+    /// From the first of its keys, and values, on.
     keys: &'a [f32],
     values: &'a [f32],
     scores: &'a mut [f32],
@@ -227,11 +231,6 @@ impl<E: Element> Task<'_, E> {
                 slot = 0;
             }
         }
-        // The last tile of keys is a whole one.
-        for keys in keys.chunks_exact_mut(ROOM * STRIDE) {
-            let last = block.len().next_multiple_of(tile_rows::<S>());
-            keys[block.len() * STRIDE..last * STRIDE].fill(0.0);
-        }
     }
 
     /// Adds a block to what a panel has, which is `V` vectors wide.
@@ -244,10 +243,10 @@ impl<E: Element> Task<'_, E> {
         let (sums, states) = rest.split_at_mut(at.states() - at.sums());
         let padded = count.next_multiple_of(tile_rows::<S>());
         assert!(step.scores.len() >= padded * width && count <= BLOCK);
-        for (first, keys) in (0..d)
-            .step_by(DEPTH)
-            .zip(step.keys.chunks_exact(ROOM * STRIDE))
-        {
+        for first in (0..d).step_by(DEPTH) {
+            let keys = &step.keys[first / DEPTH * ROOM * STRIDE..];
+            // Where the last tile is not a whole one, whatever follows takes part, for nothing.
+            assert!(keys.len() >= padded * STRIDE);
             let product = Product {
                 depth: DEPTH.min(d - first),
                 a: queries[first * width..].as_ptr(),
