@@ -5,10 +5,10 @@ use crate::simd::Simd;
 /// `2^r = 1 + r p(r)` for `|r| ≤ 1/2`: the polynomial `p` whose largest relative error in `2^r` is
 /// least, 3.1e-9 (Remez by weights, Lawson 1961, rounded to `f32` coefficient by coefficient).
 const EXP2: [f32; 6] = [
-    0.693_147_2,
+    std::f32::consts::LN_2,
     0.240_226_48,
     0.055_503_592,
-    0.009_618_499_3,
+    0.009_618_499,
     0.001_339_118_8,
     0.000_153_295_9,
 ];
@@ -38,7 +38,7 @@ pub(crate) fn exp_negative<S: Simd>(simd: S, x: S::V) -> S::V {
     const LEAST: f32 = -87.0;
     // ln 2 in two parts, the first of so few bits that its products with integers are exact, with
     // or without fused multiplication (Cody & Waite 1980).
-    const LN2: [f32; 2] = [-0.693_359_375, 2.121_944_4e-4];
+    const LN2: [f32; 2] = [-355.0 / 512.0, 2.121_944_4e-4];
     let bounded = simd.max(simd.splat(LEAST), x);
     let log2_e = simd.splat(std::f32::consts::LOG2_E);
     let rounded = simd.mul_add(bounded, log2_e, simd.splat(ROUND));

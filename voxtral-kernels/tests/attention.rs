@@ -160,7 +160,7 @@ impl Case {
     /// in the numerator and in the denominator; and the sums of `n` weighted values, which are
     /// scaled once for each of `n / 64` blocks at most, by `n + n / 64 + 10` roundings.
     #[track_caller]
-    fn assert(&self, found: &[f32], what: &str) {
+    fn assert(&self, results: &[(String, Vec<f32>)]) {
         let AttentionShape {
             batch,
             heads,
@@ -206,19 +206,21 @@ impl Case {
                     let weights =
                         (2.0 * (2.0 * (d as f64 + 3.0) * eps * size + 4.0 * eps)).exp_m1();
                     let rounding = (n + n / 64.0 + 10.0) * eps;
-                    let found = row(found, asked, [b, h, i]);
-                    for c in 0..d {
-                        let tolerance = (weights + rounding) * sizes[c] + 1e-37;
-                        assert!(
-                            (found[c] - expected[c]).abs() <= tolerance,
-                            "{what}, {:?} {:?} end {}, batch {b}, head {h}, query {i}, element \
-                             {c}: {} instead of {}, tolerance {tolerance:e}",
-                            self.shape,
-                            self.mask,
-                            self.end,
-                            found[c],
-                            expected[c],
-                        );
+                    for (what, found) in results {
+                        let found = row(found, asked, [b, h, i]);
+                        for c in 0..d {
+                            let tolerance = (weights + rounding) * sizes[c] + 1e-37;
+                            assert!(
+                                (found[c] - expected[c]).abs() <= tolerance,
+                                "{what}, {:?} {:?} end {}, batch {b}, head {h}, query {i}, \
+                                 element {c}: {} instead of {}, tolerance {tolerance:e}",
+                                self.shape,
+                                self.mask,
+                                self.end,
+                                found[c],
+                                expected[c],
+                            );
+                        }
                     }
                 }
             }
@@ -229,11 +231,15 @@ impl Case {
     #[track_caller]
     fn check(&self) {
         let (widened, keys, values) = self.narrow();
-        for kernels in kernels() {
-            self.assert(&self.run(kernels), &format!("{} f32", kernels.isa()));
-            let found = widened.run_narrow(kernels, &keys, &values);
-            widened.assert(&found, &format!("{} bf16", kernels.isa()));
-        }
+        let of = |format: &str, run: &dyn Fn(Kernels) -> Vec<f32>| -> Vec<(String, Vec<f32>)> {
+            kernels()
+                .map(|kernels| (format!("{} {format}", kernels.isa()), run(kernels)))
+                .collect()
+        };
+        self.assert(&of("f32", &|kernels| self.run(kernels)));
+        widened.assert(&of("bf16", &|kernels| {
+            widened.run_narrow(kernels, &keys, &values)
+        }));
     }
 }
 
@@ -280,7 +286,8 @@ fn every_shape_is_its_definition() {
             for (queries, keys) in sizes {
                 turn += 1;
                 // Every pair of dimensions comes together; all of them would take long.
-                if turn % 4 != 0 && (d > 64 || keys > 500) {
+                let work = heads[0] * queries * keys * d;
+                if turn % 2 != 0 && work > 10_000 || turn % 16 != 0 && work > 200_000 {
                     continue;
                 }
                 let mask = match turn % 5 {
@@ -291,7 +298,7 @@ fn every_shape_is_its_definition() {
                     _ => window(1000),
                 };
                 let mut shape = shape(heads, queries, keys, d);
-                shape.batch = 1 + turn % 2;
+                shape.batch = 1 + turn / 2 % 2;
                 Case::new(shape, mask, keys, turn % 3 == 0).check();
             }
         }
@@ -335,7 +342,7 @@ fn a_query_without_keys_gives_zeros() {
     }
 }
 
-/// Scores of 1e4 leave one key; those of 1e38 do not overflow either.
+/// Scores of 1e4 leave one key.
 #[test]
 fn large_scores_do_not_overflow() {
     for (queries, keys) in [(2, 300), (20, 300)] {
@@ -347,14 +354,15 @@ fn large_scores_do_not_overflow() {
                     .check();
             }
         }
-        for value in [1e38, -1e38] {
-            let mut case = Case::new(shape([4, 2], queries, keys, 64), Mask::Causal, keys, false);
+        // Scores of some 1e38, all alike, weigh as those of 0 do.
+        let mut case = Case::new(shape([4, 2], queries, keys, 64), Mask::Causal, keys, false);
+        case.keys.fill(1.0);
+        case.q.fill(0.0);
+        let equal: Vec<Vec<f32>> = kernels().map(|kernels| case.run(kernels)).collect();
+        for value in [1.5e37, -1.5e37] {
             case.q.fill(value);
-            case.keys.fill(1.0);
-            for kernels in kernels() {
-                // All scores are the same infinity, or near to it: no number, but none is read
-                // where it should not be.
-                assert_eq!(case.run(kernels).len(), case.q.len());
+            for (kernels, equal) in kernels().zip(&equal) {
+                assert!(case.run(kernels) == *equal, "{}", kernels.isa());
             }
         }
     }

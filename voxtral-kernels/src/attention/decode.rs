@@ -26,6 +26,11 @@ const CHUNK: usize = 128;
 /// one group of rows after the other takes them.
 const BLOCK: usize = 32;
 
+/// How many keys, and values, later the memory is asked for: within a page or two, where the
+/// processor would start anew.
+const KEYS_AHEAD: usize = 16;
+const VALUES_AHEAD: usize = BLOCK;
+
 /// Distance of the rows of scores: the last tile may write beyond the chunk.
 const SCORES: usize = CHUNK + MAX_LANES;
 
@@ -222,6 +227,7 @@ impl<E: Element> Task<'_, E> {
                     keys: Attend::slot(self.of.cache.keys, self.batch, self.kv_head, slot + key),
                     stride: self.of.cache.keys.strides.time,
                     count: step,
+                    ahead: if row == 0 { KEYS_AHEAD } else { 0 },
                     scores: &mut scores[row * SCORES + at + key..],
                 };
                 // SAFETY: the keys from `slot + key` on are there, as are the rows.
@@ -308,6 +314,7 @@ impl<E: Element> Task<'_, E> {
                 values: Attend::slot(self.of.cache.values, self.batch, self.kv_head, slot),
                 stride,
                 count: own.len(),
+                ahead: if row == 0 { VALUES_AHEAD } else { 0 },
                 d: self.of.shape.head_dim,
                 width,
                 sums: &mut self.partial[self.partials.sums(row)..rows * width],
@@ -333,6 +340,8 @@ struct Scores<'a, E> {
     keys: *const E,
     stride: usize,
     count: usize,
+    /// How many keys later the memory is asked for, by the first rows.
+    ahead: usize,
     /// Rows at a distance of [`SCORES`].
     scores: &'a mut [f32],
 }
@@ -352,7 +361,7 @@ impl<E: Element> Scores<'_, E> {
             // SAFETY: the caller's; there are `R` rows, whose scores may be followed by others up
             // to `LANES`.
             unsafe {
-                match S::LANES / R {
+                match const { S::LANES / R } {
                     16 => self.tile::<S, R, 16>(simd, key),
                     8 => self.tile::<S, R, 8>(simd, key),
                     4 => self.tile::<S, R, 4>(simd, key),
@@ -379,6 +388,7 @@ impl<E: Element> Scores<'_, E> {
             *key = key.wrapping_add((first + t).min(self.count - 1) * self.stride);
         }
         let queries = self.queries.as_ptr();
+        let ahead = self.ahead * self.stride;
         let mut sums = [[simd.splat(0.0); T]; R];
         let whole = self.d - self.d % S::LANES;
         let mut p = 0;
@@ -389,6 +399,7 @@ impl<E: Element> Scores<'_, E> {
                 *input = unsafe { simd.load(queries.add(r * self.width + p)) };
             }
             for (t, key) in keys.iter().enumerate() {
+                simd.prefetch(key.wrapping_add(p + ahead).cast());
                 // SAFETY: `p + LANES <= d`.
                 let key = unsafe { E::load(simd, key.add(p)) };
                 for (sums, input) in sums.iter_mut().zip(inputs) {
@@ -435,6 +446,8 @@ struct Values<'a, E> {
     values: *const E,
     stride: usize,
     count: usize,
+    /// How many values later the memory is asked for, by the first rows.
+    ahead: usize,
     d: usize,
     /// Distance of the rows of `sums`.
     width: usize,
@@ -460,7 +473,9 @@ impl<E: Element> Values<'_, E> {
             p += S::LANES
                 * unsafe {
                     match vectors {
-                        4.. if S::REGISTERS > 4 * R + R + 4 => self.tile::<S, R, 4>(simd, p),
+                        4.. if const { S::REGISTERS > 4 * R + R + 4 } => {
+                            self.tile::<S, R, 4>(simd, p)
+                        }
                         2.. => self.tile::<S, R, 2>(simd, p),
                         _ => self.tile::<S, R, 1>(simd, p),
                     }
@@ -490,9 +505,11 @@ impl<E: Element> Values<'_, E> {
         }
         let mut from = self.values.wrapping_add(p);
         let weights = self.weights.as_ptr();
+        let ahead = self.ahead * self.stride;
         for key in 0..self.count {
             let mut values = [simd.splat(0.0); D];
             for (i, value) in values.iter_mut().enumerate() {
+                simd.prefetch(from.wrapping_add(i * S::LANES + ahead).cast());
                 // SAFETY: within value `key`.
                 *value = unsafe { E::load(simd, from.add(i * S::LANES)) };
             }

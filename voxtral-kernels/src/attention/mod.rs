@@ -143,7 +143,7 @@ impl<E: Element> Job for Attend<'_, E> {
     }
 }
 
-impl<E: Element> Attend<'_, E> {
+impl<'a, E: Element> Attend<'a, E> {
     /// Query heads of a head of keys.
     #[inline(always)]
     fn group(&self) -> usize {
@@ -195,7 +195,7 @@ impl<E: Element> Attend<'_, E> {
     /// The query in row `row` of those that a head of keys serves: those of one position, then
     /// those of the next.
     #[inline(always)]
-    fn query(&self, batch: usize, kv_head: usize, row: usize) -> &[f32] {
+    fn query(&self, batch: usize, kv_head: usize, row: usize) -> &'a [f32] {
         let group = self.group();
         let head = kv_head * group + row % group;
         &self.q.elements[self.q.strides.offset(batch, head, row / group)..][..self.shape.head_dim]
@@ -207,7 +207,7 @@ impl<E: Element> Attend<'_, E> {
     ///
     /// No other thread takes this row, and none takes it again while it lives.
     #[inline(always)]
-    unsafe fn result(&self, batch: usize, kv_head: usize, row: usize) -> &mut [f32] {
+    unsafe fn result(&self, batch: usize, kv_head: usize, row: usize) -> &'a mut [f32] {
         let group = self.group();
         let head = kv_head * group + row % group;
         let start = self.to.offset(batch, head, row / group);
@@ -272,8 +272,9 @@ impl Kernels {
     /// `end − queries + i`, and key `s` at the last position before `end` that is `s` modulo `keys`.
     /// That is `s` where `end` is `keys`, and otherwise the slot of a ring that has gone round.
     ///
-    /// A query that sees no key, whose position is not among the keys either, gives zeros. Where
-    /// values are not finite, so may be the results of queries that do not see them.
+    /// A query that sees no key, whose position is not among the keys either, gives zeros. Scores
+    /// must be finite, and with more than 8 queries so must be values that some of them do not
+    /// see: what is not finite in them may reach those as well.
     ///
     /// # Errors
     ///

@@ -4,7 +4,7 @@
 //! `[head_dim, R]` has as many queries as a tile of registers, so that a vector holds the same
 //! element of neighbouring queries, and so are scores `[keys, R]` and sums `[head_dim, R]`: the
 //! maximum, the exponential and the sum of each query's weights are vectors, and no lanes are ever
-//! added up. Keys and values come block by block, widened, without gaps and filled up with zeros.
+//! added up. Keys and values come block by block, widened and without gaps.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -24,8 +24,8 @@ const DEPTH: usize = 128;
 /// Distance of keys: a power of two would put them all into few sets of the cache.
 const STRIDE: usize = DEPTH + 16;
 
-/// The most vectors of queries of a panel.
-const VECTORS: usize = 3;
+/// Room for what makes the last tile of a block a whole one, wherever the block begins.
+const ROOM: usize = BLOCK + 8;
 
 /// The most panels of a task: so often is a block used, which was copied.
 const PANELS: usize = 4;
@@ -39,7 +39,7 @@ thread_local! {
 pub(super) fn prefill<S: Simd, E: Element>(simd: S, of: Attend<'_, E>) {
     let shape = of.shape;
     let rows = shape.queries * of.group();
-    let width = PANELS * VECTORS * S::LANES;
+    let width = PANELS * widest::<S>();
     let tasks = rows.div_ceil(width);
     let heads = shape.batch * shape.kv_heads;
     for_each_part(heads * tasks, of.multiplications(), |i| {
@@ -73,11 +73,11 @@ impl<E: Element> Kernel for TaskWith<'_, E> {
     fn run<S: Simd>(self, simd: S) {
         let Self(task, [keys, values, scores, panels]) = self;
         let d = task.of.shape.head_dim;
-        let widest = VECTORS * S::LANES;
+        let widest = widest::<S>();
         let at = Layout::new(d, widest);
-        let keys = keys.get(d.div_ceil(DEPTH) * BLOCK * STRIDE);
+        let keys = keys.get(d.div_ceil(DEPTH) * ROOM * STRIDE);
         let values = values.get(BLOCK * at.value);
-        let scores = scores.get(BLOCK * widest);
+        let scores = scores.get(ROOM * widest);
         let count = task.rows.len().div_ceil(widest);
         let panels = panels.get(count * at.len());
         for (panel, memory) in panels.chunks_exact_mut(at.len()).enumerate() {
@@ -90,20 +90,23 @@ impl<E: Element> Kernel for TaskWith<'_, E> {
             task.load(simd, &block, keys, values, at.value);
             for (panel, memory) in panels.chunks_exact_mut(at.len()).enumerate() {
                 let rows = task.panel::<S>(panel);
-                if overlap(&task.seen(&rows), &block).is_empty() {
+                // At the edge of a mask only some keys of the block are seen by anyone.
+                let own = overlap(&task.seen(&rows), &block);
+                if own.is_empty() {
                     continue;
                 }
+                let skip = own.start - block.start;
                 let step = Step {
-                    block: block.clone(),
-                    keys,
-                    values,
+                    block: own,
+                    keys: &keys[skip * STRIDE..],
+                    values: &values[skip * at.value..],
                     scores,
                     memory,
                 };
                 match rows.len().div_ceil(S::LANES) {
                     1 => task.step::<S, 1>(simd, &rows, step),
-                    2 => task.step::<S, 2>(simd, &rows, step),
-                    _ => task.step::<S, VECTORS>(simd, &rows, step),
+                    3 if const { vectors::<S>() == 3 } => task.step::<S, 3>(simd, &rows, step),
+                    _ => task.step::<S, 2>(simd, &rows, step),
                 }
             }
             first += BLOCK;
@@ -151,9 +154,10 @@ impl Layout {
     }
 }
 
-/// A panel and a block.
+/// A panel, and what it sees of a block.
 struct Step<'a> {
     block: Range<usize>,
+    /// From the first of its keys, and values, on.
     keys: &'a [f32],
     values: &'a [f32],
     scores: &'a mut [f32],
@@ -164,7 +168,7 @@ impl<E: Element> Task<'_, E> {
     /// The rows of a panel.
     #[inline(always)]
     fn panel<S: Simd>(&self, panel: usize) -> Range<usize> {
-        let width = VECTORS * S::LANES;
+        let width = widest::<S>();
         let first = self.rows.start + panel * width;
         first..self.rows.end.min(first + width)
     }
@@ -182,7 +186,7 @@ impl<E: Element> Task<'_, E> {
     fn begin<S: Simd>(&self, rows: &Range<usize>, memory: &mut [f32]) {
         let width = rows.len().next_multiple_of(S::LANES);
         let d = self.of.shape.head_dim;
-        let at = Layout::new(d, VECTORS * S::LANES);
+        let at = Layout::new(d, widest::<S>());
         let scale = self.of.scale();
         let (queries, rest) = memory.split_at_mut(at.sums());
         for lane in 0..width {
@@ -215,7 +219,7 @@ impl<E: Element> Task<'_, E> {
         for i in 0..block.len() {
             let from = Attend::slot(self.of.cache.keys, self.batch, self.kv_head, slot);
             for first in (0..d).step_by(DEPTH) {
-                let to = &mut keys[(first / DEPTH * BLOCK + i) * STRIDE..][..STRIDE];
+                let to = &mut keys[(first / DEPTH * ROOM + i) * STRIDE..][..STRIDE];
                 // SAFETY: an element of a key that is there, and as many as are left of it.
                 unsafe { widen(simd, from.add(first), DEPTH.min(d - first), to) };
             }
@@ -227,27 +231,22 @@ impl<E: Element> Task<'_, E> {
                 slot = 0;
             }
         }
-        // The last tile of keys is a whole one.
-        for keys in keys.chunks_exact_mut(BLOCK * STRIDE) {
-            let last = block.len().next_multiple_of(tile_rows::<S>());
-            keys[block.len() * STRIDE..last * STRIDE].fill(0.0);
-        }
     }
 
     /// Adds a block to what a panel has, which is `V` vectors wide.
     #[inline(always)]
     fn step<S: Simd, const V: usize>(&self, simd: S, rows: &Range<usize>, step: Step<'_>) {
         let d = self.of.shape.head_dim;
-        let at = Layout::new(d, VECTORS * S::LANES);
+        let at = Layout::new(d, widest::<S>());
         let (width, count) = (V * S::LANES, step.block.len());
         let (queries, rest) = step.memory.split_at_mut(at.sums());
         let (sums, states) = rest.split_at_mut(at.states() - at.sums());
         let padded = count.next_multiple_of(tile_rows::<S>());
         assert!(step.scores.len() >= padded * width && count <= BLOCK);
-        for (first, keys) in (0..d)
-            .step_by(DEPTH)
-            .zip(step.keys.chunks_exact(BLOCK * STRIDE))
-        {
+        for first in (0..d).step_by(DEPTH) {
+            let keys = &step.keys[first / DEPTH * ROOM * STRIDE..];
+            // Where the last tile is not a whole one, whatever follows takes part, for nothing.
+            assert!(keys.len() >= padded * STRIDE);
             let product = Product {
                 depth: DEPTH.min(d - first),
                 a: queries[first * width..].as_ptr(),
@@ -322,7 +321,7 @@ impl<E: Element> Task<'_, E> {
     #[inline(always)]
     fn end<S: Simd>(&self, rows: &Range<usize>, memory: &[f32]) {
         let width = rows.len().next_multiple_of(S::LANES);
-        let at = Layout::new(self.of.shape.head_dim, VECTORS * S::LANES);
+        let at = Layout::new(self.of.shape.head_dim, widest::<S>());
         let (sums, states) = memory[at.sums()..].split_at(at.states() - at.sums());
         for (lane, row) in rows.clone().enumerate() {
             // No weights, no keys: the sums are zeros.
@@ -337,10 +336,25 @@ impl<E: Element> Task<'_, E> {
     }
 }
 
-/// Rows of a tile of `V` vectors.
-#[inline(always)]
+/// Rows of a tile: with [`vectors`] vectors each, these and a factor, as many sums as there are
+/// registers for.
 const fn tile_rows<S: Simd>() -> usize {
-    if S::REGISTERS >= 32 { 8 } else { 4 }
+    match (S::REGISTERS, S::LANES) {
+        (32.., _) => 8,
+        (_, 8..) => 6,
+        // Without fused multiplication products need registers as well.
+        _ => 4,
+    }
+}
+
+/// The most vectors of queries of a panel.
+const fn vectors<S: Simd>() -> usize {
+    if S::REGISTERS >= 32 { 3 } else { 2 }
+}
+
+/// The most queries of a panel.
+const fn widest<S: Simd>() -> usize {
+    vectors::<S>() * S::LANES
 }
 
 /// Widens `count` elements, and fills up the last vector with zeros.
@@ -445,8 +459,9 @@ impl Product {
         for _ in (0..rows).step_by(tile_rows::<S>()) {
             // SAFETY: the caller's.
             unsafe {
-                match tile_rows::<S>() {
+                match const { tile_rows::<S>() } {
                     8 => self.tile::<S, 8, V, STRIDE>(simd),
+                    6 => self.tile::<S, 6, V, STRIDE>(simd),
                     _ => self.tile::<S, 4, V, STRIDE>(simd),
                 }
             }
