@@ -320,7 +320,7 @@ mod tests {
                     rows: &rows,
                     panel: &mut panel,
                 };
-                Kernels::new(isa).unwrap().run(kernel);
+                Kernels::new(isa).unwrap().vectorize(kernel);
                 panels.push(panel);
             }
             assert!(panels.windows(2).all(|pair| pair[0] == pair[1]), "{quant}");

@@ -453,7 +453,7 @@ mod tests {
             assert_eq!(found, values(look_up(&codes, &ids)));
             for (row, id) in found.chunks(70).zip(ids) {
                 let id = id as usize;
-                let expected = values(table.clone().slice([id..id + 1]));
+                let expected = values(table.clone().narrow(0, id, 1));
                 let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
                 assert_close(row, &expected, tolerance);
             }
