@@ -156,7 +156,8 @@ impl Kernels {
             // SAFETY: `isa` is available.
             Isa::Avx512Bf16 => unsafe {
                 let (simd, pairs) = (x86::Avx512::new_unchecked(), dots::Pairs::new_unchecked());
-                let (narrow, coded, few) = (pairs, pairs, dots::Vnni::new_unchecked());
+                let vnni = dots::Vnni::new_unchecked();
+                let (narrow, coded, few) = (pairs, vnni, vnni);
                 Machine {
                     simd,
                     narrow,

@@ -84,7 +84,7 @@ pub enum Arithmetic {
 }
 
 impl Arithmetic {
-    /// What an instruction set multiplies bfloat16 and quantized weights with, the fastest first.
+    /// What an instruction set has.
     #[must_use]
     pub fn of(isa: Isa) -> &'static [Self] {
         match isa {
@@ -92,6 +92,26 @@ impl Arithmetic {
             Isa::Avx512Bf16 => &[Self::Pairs, Self::Bytes, Self::F32],
             Isa::Avx512Vnni => &[Self::Bytes, Self::F32],
             Isa::Avx512 | Isa::Avx2 | Isa::Portable => &[Self::F32],
+        }
+    }
+
+    /// What an instruction set multiplies many rows with a bfloat16 weight with.
+    #[must_use]
+    pub fn of_bf16(isa: Isa) -> Self {
+        match isa {
+            Isa::Amx => Self::Tiles,
+            Isa::Avx512Bf16 => Self::Pairs,
+            Isa::Avx512Vnni | Isa::Avx512 | Isa::Avx2 | Isa::Portable => Self::F32,
+        }
+    }
+
+    /// What an instruction set multiplies many rows with a quantized weight with.
+    #[must_use]
+    pub fn of_quantized(isa: Isa) -> Self {
+        match isa {
+            Isa::Amx => Self::Tiles,
+            Isa::Avx512Bf16 | Isa::Avx512Vnni => Self::Bytes,
+            Isa::Avx512 | Isa::Avx2 | Isa::Portable => Self::F32,
         }
     }
 }

@@ -102,14 +102,19 @@ impl Word for ByteWord {
     }
 }
 
-/// A unit in bytes from −127 to 127, and what one is worth.
+/// A unit in bytes from −127 to 127, and what one is worth: not a number where a value is none, or
+/// infinite.
 #[inline(always)]
 fn quantize(values: &[f32; STEP * ByteWord::INPUTS]) -> ([i8; STEP * ByteWord::INPUTS], f32) {
-    let mut largest = 0.0_f32;
+    // Added to a value up to 2^22, it leaves the nearest integer, ties to even, in the low bits.
+    const MAGIC: f32 = 12_582_912.0;
+    // Absolute values in the order of their bits, which a NaN is the largest of.
+    let mut largest = 0;
     for value in values {
-        largest = largest.max(value.abs());
+        largest = largest.max(value.to_bits() & 0x7fff_ffff);
     }
-    let step = largest / 127.0;
+    let largest = f32::from_bits(largest);
+    let step = largest / 127.0 + 0.0 * largest;
     // A unit of tiny values may have a step whose inverse is infinite: it counts as zeros.
     let inverse = if step > f32::MIN_POSITIVE {
         1.0 / step
@@ -118,9 +123,7 @@ fn quantize(values: &[f32; STEP * ByteWord::INPUTS]) -> ([i8; STEP * ByteWord::I
     };
     let mut bytes = [0; STEP * ByteWord::INPUTS];
     for (byte, value) in bytes.iter_mut().zip(values) {
-        // Adding one and a half times 2^23 rounds to nearest, ties to even.
-        const MAGIC: f32 = 12_582_912.0;
-        *byte = ((value * inverse + MAGIC) - MAGIC) as i8;
+        *byte = (value * inverse + MAGIC).to_bits() as i8;
     }
     (bytes, step)
 }

@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use entries::{Entry, Kind};
 use voxtral_kernels::machine::{Arithmetic, Memory, multiplications_per_second};
-use voxtral_kernels::{IsaError, Kernels};
+use voxtral_kernels::{Isa, IsaError, Kernels};
 
 /// Turns of everything.
 const TURNS: usize = 8;
@@ -40,6 +40,7 @@ fn main() -> Result<(), IsaError> {
         .find(|argument| !argument.starts_with('-'));
     let mut entries = entries::all(&filter.unwrap_or_default());
     let mut ceilings = Ceilings {
+        isa: kernels.isa(),
         bandwidth: 0.0,
         peaks: Arithmetic::of(kernels.isa())
             .iter()
@@ -79,6 +80,7 @@ fn main() -> Result<(), IsaError> {
 
 /// The most that the machine does in a second.
 struct Ceilings {
+    isa: Isa,
     /// Bytes read.
     bandwidth: f64,
     /// Multiplications of each arithmetic, the fastest first.
@@ -112,14 +114,14 @@ fn print_row(entry: &Entry, ceilings: &Ceilings) {
 impl Ceilings {
     /// Of the arithmetic that the product is computed with.
     fn peak(&self, entry: &Entry) -> f64 {
-        let peaks = &self.peaks;
-        // Bytes are for quantized weights alone, and nothing but `f32` is for exact ones.
-        let of = |(arithmetic, _): &&(Arithmetic, f64)| match arithmetic {
-            Arithmetic::F32 => true,
-            Arithmetic::Bytes => entry.is_quantized(),
-            Arithmetic::Pairs | Arithmetic::Tiles => entry.is_quantized() || entry.is_narrow(),
+        let arithmetic = match entry {
+            _ if entry.is_quantized() => Arithmetic::of_quantized(self.isa),
+            _ if entry.is_narrow() => Arithmetic::of_bf16(self.isa),
+            _ => Arithmetic::F32,
         };
-        peaks.iter().find(of).map_or(f64::NAN, |(_, peak)| *peak)
+        let mut peaks = self.peaks.iter();
+        let of = peaks.find(|(other, _)| *other == arithmetic);
+        of.map_or(f64::NAN, |(_, peak)| *peak)
     }
 }
 
