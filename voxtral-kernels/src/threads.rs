@@ -205,8 +205,14 @@ impl Pool {
                 }
             }
             self.gate.fetch_sub(1, Ordering::Release);
-            // The region is not over before its last part is: until then there is nothing to do.
+            // The region is not over before its last part is: until then there is nothing to do, but
+            // whoever computes that part may be waiting for this core.
+            let mut looks = 0;
             while self.gate.load(Ordering::Relaxed) & OPEN != 0 && self.is_taken(job) {
+                looks += 1;
+                if looks % LOOKS == 0 {
+                    thread::yield_now();
+                }
                 spin_loop();
             }
         }

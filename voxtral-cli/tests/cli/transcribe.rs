@@ -228,6 +228,12 @@ fn every_precision_gives_the_same_words() {
         let ran = scene.transcribe(&["-q", EN, "--dtype", dtype]);
         assert_eq!(ran.ok(), line(EN_WORDS), "{dtype}");
     }
+    // ndarray computes with floats alone.
+    #[cfg(not(feature = "ndarray"))]
+    for quant in ["q8", "q4"] {
+        let ran = scene.transcribe(&["-q", EN, "--quant", quant]);
+        assert_eq!(ran.ok(), line(EN_WORDS), "{quant}");
+    }
 }
 
 #[test]

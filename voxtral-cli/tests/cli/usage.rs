@@ -93,6 +93,11 @@ fn wrong_command_lines_are_one_line_each() {
             &["'tpu'", "auto, cpu"],
         ),
         (&["transcribe", EN, "--dtype", "int8"], &["'int8'", "bf16"]),
+        (&["transcribe", EN, "--quant", "q5"], &["'q5'", "q8, q4"]),
+        (
+            &["listen", EN, "--quant", "q4", "--dtype", "f32"],
+            &["--quant <FORMAT>", "--dtype <DTYPE>"],
+        ),
         (
             &["transcribe", EN, "--modle", "mini"],
             &["'--modle'", "'--model'"],
