@@ -1,20 +1,14 @@
-//! Dot products of pairs of bfloat16 and of quads of bytes: AVX512-BF16 and AVX512-VNNI.
+//! Dot products of pairs of bfloat16 and of quads of bytes: AVX512-BF16, AVX512-VNNI, AVX2.
 
 use std::arch::x86_64::*;
-use std::cell::RefCell;
-use std::ops::Range;
 
-use crate::buffer::{Buffer, Shared};
-use crate::few::{Few, panels_per_part, write};
+use crate::few::Quads;
 use crate::micro::{Micro, PANEL, PANEL_WORDS, ROW, STEP, Tile, UNITS, WORDS, put};
-use crate::product::{FEW_ROWS, Product};
-use crate::quant::{OFFSET, Quant};
-use crate::shuffle::Unpack512;
+use crate::quant::{OFFSET, QUAD};
+use crate::shuffle::{Unpack256, Unpack512};
 use crate::simd::{Kernel, Simd};
-use crate::source::Panels;
-use crate::threads::for_each_part;
-use crate::word::{Bf16Word, ByteWord, Word};
-use crate::x86::Avx512;
+use crate::word::{Bf16Word, ByteWord};
+use crate::x86::{Avx2, Avx512};
 
 /// What [`Avx512`] has, VNNI and BF16. A value exists only where the processor has them.
 #[derive(Clone, Copy)]
@@ -129,12 +123,12 @@ impl Micro for Vnni {
     unsafe fn tile(self, of: Tile) {
         // SAFETY: `self` exists, and the pointers are valid for the shapes, by the caller.
         unsafe {
-            let mut sums = [[_mm512_setzero_ps(); Self::PANELS]; Self::ROWS];
+            let mut sums = [[_mm512_setzero_ps(); <Self as Micro>::PANELS]; Self::ROWS];
             for unit in 0..of.words / STEP {
-                let mut dots = [[_mm512_setzero_si512(); Self::PANELS]; Self::ROWS];
+                let mut dots = [[_mm512_setzero_si512(); <Self as Micro>::PANELS]; Self::ROWS];
                 for (r, dots) in dots.iter_mut().enumerate() {
                     let offset = *of.inputs.add(r * ROW + WORDS + UNITS + unit);
-                    *dots = [_mm512_set1_epi32(offset as i32); Self::PANELS];
+                    *dots = [_mm512_set1_epi32(offset as i32); <Self as Micro>::PANELS];
                 }
                 for word in unit * STEP..(unit + 1) * STEP {
                     let at = of.weights.add(word * PANEL);
@@ -172,196 +166,236 @@ impl Micro for Vnni {
     }
 }
 
-thread_local! {
-    /// The packed inputs of the thread that calls.
-    static INPUTS: RefCell<Buffer> = RefCell::default();
-}
+impl Quads for Vnni {
+    type Dots = __m512i;
+    type Sums = __m512;
+    type Weights = __m512i;
+    type Unit = (Unpack512, __m512i);
 
-/// Panels that are walked side by side.
-const SIDE_BY_SIDE: usize = 4;
+    const PANELS: usize = 4;
+    // The first operand of the instruction is unsigned.
+    const OFFSET: bool = true;
 
-/// Bytes of a panel that are asked for ahead.
-const AHEAD: usize = 1 << 11;
-
-impl Few for Vnni {
-    fn compute(self, product: Product<'_>, weight: Panels<'_>, out: Shared<'_>) {
-        let rows = product.shape.rows;
-        let chunks = product.shape.inputs.div_ceil(WORDS * ByteWord::INPUTS);
-        let mut buffer = INPUTS.take();
-        let inputs = buffer.words(rows * chunks * ROW);
-        self.vectorize(PackRows { product, inputs });
-        let inputs = &*inputs;
-        let panels = product.shape.outputs.div_ceil(PANEL);
-        let part = panels_per_part(weight, SIDE_BY_SIDE);
-        for_each_part(panels.div_ceil(part), product.multiplications(), |i| {
-            self.vectorize(FewRows {
-                product,
-                inputs,
-                weight,
-                panels: i * part..((i + 1) * part).min(panels),
-                out,
-            });
-        });
-        INPUTS.set(buffer);
-    }
-}
-
-/// Packs a few rows, `[rows, chunks, ROW]`.
-struct PackRows<'a> {
-    product: Product<'a>,
-    inputs: &'a mut [u32],
-}
-
-impl Kernel for PackRows<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, _simd: S) {
-        let mut packed = self.inputs.chunks_exact_mut(ROW);
-        for row in self
-            .product
-            .x
-            .chunks_exact(self.product.shape.inputs.max(1))
-        {
-            for (chunk, packed) in row.chunks(WORDS * ByteWord::INPUTS).zip(&mut packed) {
-                ByteWord::pack(chunk, packed);
-            }
-        }
-    }
-}
-
-/// A few packed rows times some panels.
-struct FewRows<'a> {
-    product: Product<'a>,
-    inputs: &'a [u32],
-    weight: Panels<'a>,
-    panels: Range<usize>,
-    out: Shared<'a>,
-}
-
-impl Kernel for FewRows<'_> {
-    #[inline(always)]
-    fn run<S: Simd>(self, _simd: S) {
-        const { assert!(FEW_ROWS == 8) };
-        let rows = self.product.shape.rows;
-        let mut panel = self.panels.start;
-        while panel < self.panels.end {
-            let left = self.panels.end - panel;
-            panel += match rows {
-                1 if left >= SIDE_BY_SIDE => self.several::<1, SIDE_BY_SIDE>(panel, 0),
-                2 if left >= SIDE_BY_SIDE => self.several::<2, SIDE_BY_SIDE>(panel, 0),
-                3.. if left >= 2 => self.all_rows::<2>(panel),
-                _ => self.all_rows::<1>(panel),
-            };
-        }
-    }
-}
-
-impl FewRows<'_> {
-    /// All rows times `P` panels; gives `P`.
-    #[inline(always)]
-    fn all_rows<const P: usize>(&self, panel: usize) -> usize {
-        let rows = self.product.shape.rows;
-        for row in (0..rows).step_by(4) {
-            match rows - row {
-                1 => self.several::<1, P>(panel, row),
-                2 => self.several::<2, P>(panel, row),
-                3 => self.several::<3, P>(panel, row),
-                _ => self.several::<4, P>(panel, row),
-            };
-        }
-        P
-    }
-
-    /// `R` rows times `P` panels; gives `P`.
-    #[inline(always)]
-    fn several<const R: usize, const P: usize>(&self, panel: usize, row: usize) -> usize {
-        match self.weight.quant {
-            Quant::Q8 => self.sums::<R, P, 8>(panel, row),
-            Quant::Q4 => self.sums::<R, P, 4>(panel, row),
-        }
-        P
+    fn vectorize<K: Kernel>(self, kernel: K) {
+        Micro::vectorize(self, kernel);
     }
 
     #[inline(always)]
-    fn sums<const R: usize, const P: usize, const BITS: u32>(&self, panel: usize, row: usize) {
-        let bytes = self.weight.quant.panel_bytes(self.weight.inputs);
-        let data = &self.weight.data[panel * bytes..(panel + P) * bytes];
-        let units = self.weight.units();
-        let chunks = self.inputs.len() / ROW / self.product.shape.rows;
-        let inputs = &self.inputs[row * chunks * ROW..][..R * chunks * ROW];
-        let codes = self.weight.quant.unit_codes();
-        let scales = self.weight.quant.unit_scales();
-        // SAFETY: a kernel of `Vnni` runs where it exists; all offsets are within `P` panels and `R`
-        // packed rows.
+    unsafe fn unit(self, steps: *const u16) -> Self::Unit {
+        // SAFETY: `self` exists; the pointer is the caller's.
         unsafe {
-            let unpack = Unpack512::new();
-            let mut sums = [[_mm512_setzero_ps(); P]; R];
-            for unit in 0..units {
-                let input = inputs.as_ptr().add(unit / UNITS * ROW);
-                let (word, unit_in_row) = (unit % UNITS * STEP, unit % UNITS);
-                let mut dots = [[_mm512_setzero_si512(); P]; R];
-                for (r, dots) in dots.iter_mut().enumerate() {
-                    let offset = *input.add(r * chunks * ROW + WORDS + UNITS + unit_in_row);
-                    *dots = [_mm512_set1_epi32(offset as i32); P];
-                }
-                let mut steps = [_mm512_setzero_si512(); P];
-                let mut unit_scales = [_mm512_setzero_ps(); P];
-                for p in 0..P {
-                    let at = data.as_ptr().add(p * bytes + units * codes + unit * scales);
-                    unit_scales[p] = _mm512_cvtph_ps(_mm256_loadu_si256(at.cast()));
-                    if BITS == 4 {
-                        let at = at.add(2 * PANEL).cast();
-                        steps[p] = _mm512_cvtepu16_epi32(_mm256_loadu_si256(at));
-                    }
-                }
-                for quads in 0..STEP / 2 {
-                    for p in 0..P {
-                        let at = data.as_ptr().add(p * bytes + unit * codes);
-                        let pair = if BITS == 4 {
-                            let at = at.add(quads * 4 * PANEL);
-                            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
-                            let multipliers = unpack.multipliers(steps[p], quads as u32 / 2);
-                            let codes = _mm512_loadu_si512(at.cast());
-                            let offset = _mm512_set1_epi8(OFFSET as i8);
-                            unpack
-                                .levels(codes, multipliers)
-                                .map(|levels| _mm512_xor_si512(levels, offset))
-                        } else {
-                            let at = at.add(2 * quads * 4 * PANEL);
-                            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
-                            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD + 64).cast());
-                            let next = at.add(4 * PANEL);
-                            [
-                                _mm512_loadu_si512(at.cast()),
-                                _mm512_loadu_si512(next.cast()),
-                            ]
-                        };
-                        for (i, weight) in pair.into_iter().enumerate() {
-                            for (r, dots) in dots.iter_mut().enumerate() {
-                                let at = r * chunks * ROW + word + 2 * quads + i;
-                                let x = _mm512_set1_epi32(*input.add(at) as i32);
-                                dots[p] = _mm512_dpbusd_epi32(dots[p], weight, x);
-                            }
-                        }
-                    }
-                }
-                for (r, (sums, dots)) in sums.iter_mut().zip(dots).enumerate() {
-                    let step = *input
-                        .add(r * chunks * ROW + WORDS + unit_in_row)
-                        .cast::<f32>();
-                    let step = _mm512_set1_ps(step);
-                    for ((sum, dot), scale) in sums.iter_mut().zip(dots).zip(unit_scales) {
-                        let scale = _mm512_mul_ps(scale, step);
-                        *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, *sum);
-                    }
-                }
-            }
-            for (r, sums) in sums.into_iter().enumerate() {
-                for (p, sum) in sums.into_iter().enumerate() {
-                    let mut lanes = [0.0; PANEL];
-                    _mm512_storeu_ps(lanes.as_mut_ptr(), sum);
-                    write(self.product, self.out, row + r, panel + p, &lanes);
-                }
-            }
+            let steps = _mm512_cvtepu16_epi32(_mm256_loadu_si256(steps.cast()));
+            (Unpack512::new(), steps)
         }
     }
+
+    #[inline(always)]
+    unsafe fn q8(self, codes: *const u8) -> [__m512i; 2] {
+        // SAFETY: `self` exists; the pointer is the caller's.
+        unsafe {
+            prefetch(codes);
+            prefetch(codes.wrapping_add(PANEL * QUAD));
+            let next = codes.add(PANEL * QUAD);
+            [
+                _mm512_loadu_si512(codes.cast()),
+                _mm512_loadu_si512(next.cast()),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn q4(self, codes: *const u8, (unpack, steps): Self::Unit, block: u32) -> [__m512i; 2] {
+        // SAFETY: `self` exists; the pointer is the caller's.
+        unsafe {
+            prefetch(codes);
+            let multipliers = unpack.multipliers(steps, block);
+            let offset = _mm512_set1_epi8(OFFSET as i8);
+            unpack
+                .levels(_mm512_loadu_si512(codes.cast()), multipliers)
+                .map(|levels| _mm512_xor_si512(levels, offset))
+        }
+    }
+
+    #[inline(always)]
+    fn splat(self, value: i32) -> __m512i {
+        // SAFETY: `self` exists.
+        unsafe { _mm512_set1_epi32(value) }
+    }
+
+    #[inline(always)]
+    fn dot(self, dots: __m512i, weights: __m512i, inputs: u32) -> __m512i {
+        // SAFETY: `self` exists.
+        unsafe { _mm512_dpbusd_epi32(dots, weights, _mm512_set1_epi32(inputs as i32)) }
+    }
+
+    #[inline(always)]
+    fn zero(self) -> __m512 {
+        // SAFETY: `self` exists.
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn scales(self, from: *const u8) -> __m512 {
+        // SAFETY: `self` exists; the pointer is the caller's.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[inline(always)]
+    fn add(self, sums: __m512, dots: __m512i, scales: __m512, step: f32) -> __m512 {
+        // SAFETY: `self` exists.
+        unsafe {
+            let scales = _mm512_mul_ps(scales, _mm512_set1_ps(step));
+            _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scales, sums)
+        }
+    }
+
+    #[inline(always)]
+    fn store(self, sums: __m512) -> [f32; PANEL] {
+        let mut lanes = [0.0; PANEL];
+        // SAFETY: `self` exists, and there are as many lanes.
+        unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), sums) };
+        lanes
+    }
+}
+
+/// Dot products of quads of bytes with AVX2 alone: pairs are summed in 16 bits, which
+/// `127 · 127 · 2` fits.
+impl Quads for Avx2 {
+    type Dots = [__m256i; 2];
+    type Sums = [__m256; 2];
+    /// Absolute values, and the signs that the inputs take.
+    type Weights = [[__m256i; 2]; 2];
+    type Unit = (Unpack256, [__m256i; 2]);
+
+    const PANELS: usize = 2;
+    const OFFSET: bool = false;
+
+    #[inline(always)]
+    fn vectorize<K: Kernel>(self, kernel: K) {
+        Simd::vectorize(self, kernel);
+    }
+
+    #[inline(always)]
+    unsafe fn unit(self, steps: *const u16) -> Self::Unit {
+        // SAFETY: `self` exists; the pointer is the caller's.
+        unsafe {
+            let steps = [steps, steps.add(PANEL / 2)];
+            let steps = steps.map(|steps| _mm256_cvtepu16_epi32(_mm_loadu_si128(steps.cast())));
+            (Unpack256::new(), steps)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn q8(self, codes: *const u8) -> [Self::Weights; 2] {
+        // SAFETY: `self` exists; the pointer is the caller's.
+        unsafe {
+            prefetch(codes);
+            prefetch(codes.wrapping_add(PANEL * QUAD));
+            let offset = _mm256_set1_epi8(OFFSET as i8);
+            let level = |at: usize| {
+                let codes = _mm256_loadu_si256(codes.add(at).cast());
+                _mm256_xor_si256(codes, offset)
+            };
+            [
+                signed([level(0), level(32)]),
+                signed([level(64), level(96)]),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn q4(
+        self,
+        codes: *const u8,
+        (unpack, steps): Self::Unit,
+        block: u32,
+    ) -> [Self::Weights; 2] {
+        // SAFETY: `self` exists; the pointer is the caller's.
+        unsafe {
+            prefetch(codes);
+            let mut halves = [[_mm256_setzero_si256(); 2]; 2];
+            for half in 0..2 {
+                let multipliers = unpack.multipliers(steps[half], block as i32);
+                let codes = _mm256_loadu_si256(codes.add(half * 32).cast());
+                halves[half] = unpack.levels(codes, multipliers);
+            }
+            let [[low, high], [low_rest, high_rest]] = halves;
+            [signed([low, low_rest]), signed([high, high_rest])]
+        }
+    }
+
+    #[inline(always)]
+    fn splat(self, value: i32) -> Self::Dots {
+        // SAFETY: `self` exists.
+        unsafe { [_mm256_set1_epi32(value); 2] }
+    }
+
+    #[inline(always)]
+    fn dot(self, dots: Self::Dots, [sizes, signs]: Self::Weights, inputs: u32) -> Self::Dots {
+        // SAFETY: `self` exists.
+        unsafe {
+            let inputs = _mm256_set1_epi32(inputs as i32);
+            let ones = _mm256_set1_epi16(1);
+            let mut sums = dots;
+            for half in 0..2 {
+                let inputs = _mm256_sign_epi8(inputs, signs[half]);
+                let pairs = _mm256_maddubs_epi16(sizes[half], inputs);
+                sums[half] = _mm256_add_epi32(sums[half], _mm256_madd_epi16(pairs, ones));
+            }
+            sums
+        }
+    }
+
+    #[inline(always)]
+    fn zero(self) -> Self::Sums {
+        // SAFETY: `self` exists.
+        unsafe { [_mm256_setzero_ps(); 2] }
+    }
+
+    #[inline(always)]
+    unsafe fn scales(self, from: *const u8) -> Self::Sums {
+        // SAFETY: `self` exists; the pointer is the caller's.
+        unsafe { [from, from.add(PANEL)].map(|from| _mm256_cvtph_ps(_mm_loadu_si128(from.cast()))) }
+    }
+
+    #[inline(always)]
+    fn add(self, sums: Self::Sums, dots: Self::Dots, scales: Self::Sums, step: f32) -> Self::Sums {
+        let mut sums = sums;
+        // SAFETY: `self` exists.
+        unsafe {
+            for half in 0..2 {
+                let scales = _mm256_mul_ps(scales[half], _mm256_set1_ps(step));
+                sums[half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[half]), scales, sums[half]);
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn store(self, sums: Self::Sums) -> [f32; PANEL] {
+        let mut lanes = [0.0; PANEL];
+        // SAFETY: `self` exists, and there are as many lanes.
+        unsafe {
+            _mm256_storeu_ps(lanes.as_mut_ptr(), sums[0]);
+            _mm256_storeu_ps(lanes.as_mut_ptr().add(PANEL / 2), sums[1]);
+        }
+        lanes
+    }
+}
+
+/// Weights for [`Quads::dot`] of [`Avx2`].
+#[inline(always)]
+unsafe fn signed(levels: [__m256i; 2]) -> [[__m256i; 2]; 2] {
+    // SAFETY: the caller has AVX2.
+    unsafe { [levels.map(|levels| _mm256_abs_epi8(levels)), levels] }
+}
+
+/// Asks for the codes that come soon.
+#[inline(always)]
+fn prefetch(codes: *const u8) {
+    /// Bytes of a panel ahead.
+    const AHEAD: usize = 1 << 11;
+    // SAFETY: a hint, which never faults; every x86-64 has it.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(codes.wrapping_add(AHEAD).cast()) };
 }

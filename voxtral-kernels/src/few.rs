@@ -1,152 +1,342 @@
 //! Products of a few rows with a quantized weight, limited by the memory that it comes from.
 //!
-//! A part is a few panels, which are walked side by side so that memory is read in several streams.
-//! Every panel is read once for all rows. A sum is that of the sums of the units, in order; it
-//! depends neither on the other rows nor on the threads.
+//! Inputs are rounded to bytes, unit by unit, and multiplied with the levels of the weight as
+//! integers; a unit's sum is scaled and added in `f32`. A part is a few panels, which are walked
+//! side by side so that memory is read in several streams. Every panel is read from memory once for
+//! all rows, and its rows of inputs go over it four at a time. A sum is that of the sums of the
+//! units, in order; it depends neither on the other rows nor on the threads.
 
 use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::buffer::{Buffer, Shared};
-use crate::micro::{PANEL, PANEL_WORDS, STEP, WORDS};
+use crate::format::widen_f16;
+use crate::micro::{PANEL, ROW, STEP, UNITS, WORDS};
+use crate::portable::{Portable, level_of};
 use crate::product::{PART_BYTES, Product};
+use crate::quant::{OFFSET, QUAD, Quant};
 use crate::simd::{Kernel, Simd};
-use crate::source::{Panels, Source};
+use crate::source::Panels;
 use crate::threads::for_each_part;
-use crate::word::F32Word;
+use crate::word::{ByteWord, Word};
+
+/// Dot products of quads of bytes, of 16 outputs at a time.
+pub(crate) trait Quads: Copy + Send + Sync {
+    /// Sums of 16 outputs as integers.
+    type Dots: Copy;
+    /// Sums, or scales, of 16 outputs.
+    type Sums: Copy;
+    /// A quad of 16 outputs.
+    type Weights: Copy;
+    /// What unpacks a unit of [`Quant::Q4`].
+    type Unit: Copy;
+
+    /// Panels that are walked side by side for one or two rows.
+    const PANELS: usize;
+    /// Whether weights are [`OFFSET`] too large.
+    const OFFSET: bool;
+
+    /// Runs a kernel compiled for these instructions.
+    fn vectorize<K: Kernel>(self, kernel: K);
+
+    /// # Safety
+    ///
+    /// `steps` is valid for reads of a unit's.
+    unsafe fn unit(self, steps: *const u16) -> Self::Unit;
+
+    /// Two quads of [`Quant::Q8`].
+    ///
+    /// # Safety
+    ///
+    /// `codes` is valid for reads of both.
+    unsafe fn q8(self, codes: *const u8) -> [Self::Weights; 2];
+
+    /// Two quads of [`Quant::Q4`], of a block of the unit.
+    ///
+    /// # Safety
+    ///
+    /// `codes` is valid for reads of both.
+    unsafe fn q4(self, codes: *const u8, unit: Self::Unit, block: u32) -> [Self::Weights; 2];
+
+    fn splat(self, value: i32) -> Self::Dots;
+
+    /// Adds the products with four bytes.
+    fn dot(self, dots: Self::Dots, weights: Self::Weights, inputs: u32) -> Self::Dots;
+
+    fn zero(self) -> Self::Sums;
+
+    /// # Safety
+    ///
+    /// `from` is valid for reads of 16 binary16.
+    unsafe fn scales(self, from: *const u8) -> Self::Sums;
+
+    /// Adds a unit's products, times the scales of the weights and of the inputs.
+    fn add(self, sums: Self::Sums, dots: Self::Dots, scales: Self::Sums, step: f32) -> Self::Sums;
+
+    fn store(self, sums: Self::Sums) -> [f32; PANEL];
+}
 
 thread_local! {
-    /// Widened weights.
-    static WEIGHTS: RefCell<Buffer> = RefCell::default();
+    /// The packed inputs of the thread that calls.
+    static INPUTS: RefCell<Buffer> = RefCell::default();
 }
 
-/// How a few rows are multiplied with a quantized weight.
-pub(crate) trait Few: Copy + Send + Sync {
-    /// Computes the whole product, on all threads.
-    fn compute(self, product: Product<'_>, weight: Panels<'_>, out: Shared<'_>);
+/// Computes the whole product, on all threads.
+pub(crate) fn few<Q: Quads>(quads: Q, product: Product<'_>, weight: Panels<'_>, out: Shared<'_>) {
+    let rows = product.shape.rows;
+    let chunks = product.shape.inputs.div_ceil(WORDS * ByteWord::INPUTS);
+    let mut buffer = INPUTS.take();
+    let inputs = buffer.words(rows * chunks * ROW);
+    quads.vectorize(PackRows { product, inputs });
+    let inputs = &*inputs;
+    let panels = product.shape.outputs.div_ceil(PANEL);
+    let together = Q::PANELS * weight.quant.panel_bytes(weight.inputs);
+    let part = (PART_BYTES / together.max(1)).max(1) * Q::PANELS;
+    for_each_part(panels.div_ceil(part), product.multiplications(), |i| {
+        quads.vectorize(FewRows {
+            quads,
+            product,
+            inputs,
+            weight,
+            panels: i * part..((i + 1) * part).min(panels),
+            out,
+        });
+    });
+    INPUTS.set(buffer);
 }
 
-/// Panels that one part takes.
-pub(crate) fn panels_per_part(weight: Panels<'_>, side_by_side: usize) -> usize {
-    let together = side_by_side * weight.quant.panel_bytes(weight.inputs);
-    (PART_BYTES / together.max(1)).max(1) * side_by_side
+/// Packs a few rows, `[rows, chunks, ROW]`.
+struct PackRows<'a> {
+    product: Product<'a>,
+    inputs: &'a mut [u32],
 }
 
-/// Writes the sums of a row's outputs in a panel, with the bias.
-///
-/// # Safety
-///
-/// No other thread has these outputs.
-#[inline(always)]
-pub(crate) unsafe fn write(
-    product: Product<'_>,
-    out: Shared<'_>,
-    row: usize,
-    panel: usize,
-    sums: &[f32; PANEL],
-) {
-    let outputs = product.shape.outputs;
-    let first = panel * PANEL;
-    let count = PANEL.min(outputs - first);
-    // SAFETY: the caller's, and the part dies at once.
-    let out = unsafe { out.part(row * outputs + first, count) };
-    match product.bias {
-        Some(bias) => {
-            for ((out, sum), bias) in out.iter_mut().zip(sums).zip(&bias[first..]) {
-                *out = sum + bias;
+impl Kernel for PackRows<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _simd: S) {
+        let mut packed = self.inputs.chunks_exact_mut(ROW);
+        let rows = self
+            .product
+            .x
+            .chunks_exact(self.product.shape.inputs.max(1));
+        for row in rows {
+            for (chunk, packed) in row.chunks(WORDS * ByteWord::INPUTS).zip(&mut packed) {
+                ByteWord::pack(chunk, packed);
             }
         }
-        None => out.copy_from_slice(&sums[..count]),
     }
 }
 
-/// Widens the weights in cache, chunk by chunk, and multiplies in `f32`.
-#[derive(Clone, Copy)]
-pub(crate) struct Widening<S>(pub(crate) S);
-
-impl<S: Simd> Few for Widening<S> {
-    fn compute(self, product: Product<'_>, weight: Panels<'_>, out: Shared<'_>) {
-        let panels = product.shape.outputs.div_ceil(PANEL);
-        let part = panels_per_part(weight, 1);
-        for_each_part(panels.div_ceil(part), product.multiplications(), |i| {
-            let mut buffer = WEIGHTS.take();
-            self.0.vectorize(Widened {
-                product,
-                weight,
-                panels: i * part..((i + 1) * part).min(panels),
-                out,
-                buffer: buffer.words(PANEL_WORDS),
-            });
-            WEIGHTS.set(buffer);
-        });
-    }
-}
-
-struct Widened<'a> {
+/// A few packed rows times some panels.
+struct FewRows<'a, Q> {
+    quads: Q,
     product: Product<'a>,
+    inputs: &'a [u32],
     weight: Panels<'a>,
     panels: Range<usize>,
     out: Shared<'a>,
-    buffer: &'a mut [u32],
 }
 
-impl Kernel for Widened<'_> {
+impl<Q: Quads> Kernel for FewRows<'_, Q> {
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self {
-            product,
-            weight,
-            panels,
-            out,
-            buffer,
-        } = self;
-        let inputs = product.shape.inputs;
-        let rows = product.shape.rows;
-        for panel in panels {
-            let mut sums = [[0.0; PANEL]; crate::product::FEW_ROWS];
-            for from in (0..inputs).step_by(WORDS) {
-                let count = WORDS.min(inputs - from);
-                Source::<F32Word>::pack(
-                    weight,
-                    simd,
-                    panel,
-                    from,
-                    count.next_multiple_of(STEP),
-                    buffer,
-                );
-                for (r, sums) in sums.iter_mut().take(rows).enumerate() {
-                    let x = &product.x[r * inputs + from..][..count];
-                    accumulate(simd, x, buffer, sums);
-                }
-            }
-            for (r, sums) in sums.iter().take(rows).enumerate() {
-                // SAFETY: this part alone has the panel.
-                unsafe { write(product, out, r, panel, sums) };
-            }
+    fn run<S: Simd>(self, _simd: S) {
+        let rows = self.product.shape.rows;
+        let mut panel = self.panels.start;
+        while panel < self.panels.end {
+            let left = self.panels.end - panel;
+            panel += match rows {
+                1 | 2 if left >= 4 && Q::PANELS >= 4 => self.all_rows::<4>(panel),
+                _ if left >= 2 && Q::PANELS >= 2 => self.all_rows::<2>(panel),
+                _ => self.all_rows::<1>(panel),
+            };
         }
     }
 }
 
-/// Adds the products of one row and one widened panel, `[inputs, PANEL]`.
-#[inline(always)]
-fn accumulate<S: Simd>(simd: S, x: &[f32], weights: &[u32], sums: &mut [f32; PANEL]) {
-    /// Sums that do not wait for each other.
-    const CHAINS: usize = 4;
-    let weights = &weights[..x.len() * PANEL];
-    for first in (0..PANEL).step_by(S::LANES) {
-        let mut chains = [simd.splat(0.0); CHAINS];
-        for (p, x) in x.iter().enumerate() {
-            // SAFETY: `LANES` values of row `p`.
-            let weight = unsafe { simd.load(weights.as_ptr().add(p * PANEL + first).cast()) };
-            let chain = &mut chains[p % CHAINS];
-            *chain = simd.mul_add(simd.splat(*x), weight, *chain);
+impl<Q: Quads> FewRows<'_, Q> {
+    /// All rows times `P` panels; gives `P`.
+    #[inline(always)]
+    fn all_rows<const P: usize>(&self, panel: usize) -> usize {
+        let rows = self.product.shape.rows;
+        for row in (0..rows).step_by(4) {
+            match rows - row {
+                1 => self.several::<1, P>(panel, row),
+                2 => self.several::<2, P>(panel, row),
+                3 => self.several::<3, P>(panel, row),
+                _ => self.several::<4, P>(panel, row),
+            }
         }
-        let [a, b, c, d] = chains;
-        let sum = simd.add(simd.add(a, b), simd.add(c, d));
-        // SAFETY: `LANES` of the sums.
-        unsafe {
-            let to = sums.as_mut_ptr().add(first);
-            simd.store(to, simd.add(sum, simd.load(to)));
+        P
+    }
+
+    /// `R` rows times `P` panels.
+    #[inline(always)]
+    fn several<const R: usize, const P: usize>(&self, panel: usize, row: usize) {
+        match self.weight.quant {
+            Quant::Q8 => self.sums::<R, P, 8>(panel, row),
+            Quant::Q4 => self.sums::<R, P, 4>(panel, row),
         }
+    }
+
+    #[inline(always)]
+    fn sums<const R: usize, const P: usize, const BITS: u32>(&self, panel: usize, row: usize) {
+        let Self { quads, weight, .. } = *self;
+        let bytes = weight.quant.panel_bytes(weight.inputs);
+        let data = &weight.data[panel * bytes..(panel + P) * bytes];
+        let units = weight.units();
+        let row_words = self.inputs.len() / self.product.shape.rows;
+        let inputs = &self.inputs[row * row_words..][..R * row_words];
+        let (codes, scales) = (weight.quant.unit_codes(), weight.quant.unit_scales());
+        let mut sums = [[quads.zero(); P]; R];
+        for unit in 0..units {
+            // SAFETY: all offsets are within `P` panels and `R` packed rows.
+            unsafe {
+                let input = inputs.as_ptr().add(unit / UNITS * ROW);
+                let mut dots = [[quads.splat(0); P]; R];
+                if Q::OFFSET {
+                    for (r, dots) in dots.iter_mut().enumerate() {
+                        let offset = *input.add(r * row_words + WORDS + UNITS + unit % UNITS);
+                        *dots = [quads.splat(offset as i32); P];
+                    }
+                }
+                for p in 0..P {
+                    let panel = data.as_ptr().add(p * bytes);
+                    let steps = panel.add(units * codes + unit * scales + 2 * PANEL);
+                    // Only where there are any.
+                    let unpack = (BITS == 4).then(|| quads.unit(steps.cast()));
+                    for pair in 0..STEP / 2 {
+                        let at = panel.add(unit * codes + pair * codes * 2 / STEP);
+                        let weights = match unpack {
+                            Some(unpack) => quads.q4(at, unpack, pair as u32 / 2),
+                            None => quads.q8(at),
+                        };
+                        for (i, weights) in weights.into_iter().enumerate() {
+                            let word = unit % UNITS * STEP + 2 * pair + i;
+                            for (r, dots) in dots.iter_mut().enumerate() {
+                                let inputs = *input.add(r * row_words + word);
+                                dots[p] = quads.dot(dots[p], weights, inputs);
+                            }
+                        }
+                    }
+                }
+                for (r, (sums, dots)) in sums.iter_mut().zip(dots).enumerate() {
+                    let step = *input
+                        .add(r * row_words + WORDS + unit % UNITS)
+                        .cast::<f32>();
+                    for (p, (sums, dots)) in sums.iter_mut().zip(dots).enumerate() {
+                        let at = data.as_ptr().add(p * bytes + units * codes + unit * scales);
+                        *sums = quads.add(*sums, dots, quads.scales(at), step);
+                    }
+                }
+            }
+        }
+        for (r, sums) in sums.into_iter().enumerate() {
+            for (p, sums) in sums.into_iter().enumerate() {
+                self.write(row + r, panel + p, &quads.store(sums));
+            }
+        }
+    }
+
+    /// Writes the sums of a row's outputs in a panel, with the bias.
+    #[inline(always)]
+    fn write(&self, row: usize, panel: usize, sums: &[f32; PANEL]) {
+        let outputs = self.product.shape.outputs;
+        let first = panel * PANEL;
+        let count = PANEL.min(outputs - first);
+        // SAFETY: this part alone has the panel, and what is lent dies at once.
+        let out = unsafe { self.out.part(row * outputs + first, count) };
+        match self.product.bias {
+            Some(bias) => {
+                for ((out, sum), bias) in out.iter_mut().zip(sums).zip(&bias[first..]) {
+                    *out = sum + bias;
+                }
+            }
+            None => out.copy_from_slice(&sums[..count]),
+        }
+    }
+}
+
+/// Plain loops over 16 outputs, for the compiler to vectorize.
+impl Quads for Portable {
+    type Dots = [i32; PANEL];
+    type Sums = [f32; PANEL];
+    type Weights = [i8; PANEL * QUAD];
+    type Unit = [u16; PANEL];
+
+    const PANELS: usize = 1;
+    const OFFSET: bool = false;
+
+    #[inline(always)]
+    fn vectorize<K: Kernel>(self, kernel: K) {
+        Simd::vectorize(self, kernel);
+    }
+
+    #[inline(always)]
+    unsafe fn unit(self, steps: *const u16) -> Self::Unit {
+        // SAFETY: the caller's.
+        unsafe { steps.cast::<Self::Unit>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn q8(self, codes: *const u8) -> [Self::Weights; 2] {
+        // SAFETY: the caller's.
+        let codes = unsafe { codes.cast::<[[u8; PANEL * QUAD]; 2]>().read() };
+        codes.map(|quad| quad.map(|code| (code ^ OFFSET) as i8))
+    }
+
+    #[inline(always)]
+    unsafe fn q4(self, codes: *const u8, steps: Self::Unit, block: u32) -> [Self::Weights; 2] {
+        // SAFETY: the caller's.
+        let codes = unsafe { codes.cast::<[u8; PANEL * QUAD]>().read() };
+        let mut pair = [[0; PANEL * QUAD]; 2];
+        for (i, code) in codes.into_iter().enumerate() {
+            let step = steps[i / QUAD] >> (4 * block) & 15;
+            pair[0][i] = level_of(code & 15, step);
+            pair[1][i] = level_of(code >> 4, step);
+        }
+        pair
+    }
+
+    #[inline(always)]
+    fn splat(self, value: i32) -> Self::Dots {
+        [value; PANEL]
+    }
+
+    #[inline(always)]
+    fn dot(self, dots: Self::Dots, weights: Self::Weights, inputs: u32) -> Self::Dots {
+        let inputs = inputs.to_le_bytes().map(|byte| i32::from(byte as i8));
+        let mut sums = dots;
+        for (sum, quad) in sums.iter_mut().zip(weights.as_chunks::<QUAD>().0) {
+            for (weight, input) in quad.iter().zip(inputs) {
+                *sum += i32::from(*weight) * input;
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn zero(self) -> Self::Sums {
+        [0.0; PANEL]
+    }
+
+    #[inline(always)]
+    unsafe fn scales(self, from: *const u8) -> Self::Sums {
+        // SAFETY: the caller's.
+        let halves = unsafe { from.cast::<[[u8; 2]; PANEL]>().read() };
+        halves.map(|half| widen_f16(u16::from_le_bytes(half)))
+    }
+
+    #[inline(always)]
+    fn add(self, sums: Self::Sums, dots: Self::Dots, scales: Self::Sums, step: f32) -> Self::Sums {
+        let mut sums = sums;
+        for (sum, (dot, scale)) in sums.iter_mut().zip(dots.into_iter().zip(scales)) {
+            *sum += dot as f32 * (scale * step);
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn store(self, sums: Self::Sums) -> [f32; PANEL] {
+        sums
     }
 }

@@ -1,21 +1,29 @@
-//! Matrix products on the CPU: `x Wᵀ + b` with `x` in `f32` and the weight `W`, `[outputs, inputs]`,
-//! as it is stored: `f32`, bfloat16 or IEEE binary16. No copy of the weight is ever made; narrow
-//! formats are widened in registers, or a tile at a time in cache.
+//! A transformer's layers on the CPU: matrix products `x Wᵀ + b` with `x` in `f32` and the weight
+//! `W`, `[outputs, inputs]`, as it is stored (`f32`, bfloat16, IEEE binary16, or quantized in 8 or 4
+//! bits, see [`Quant`]), attention, norms, activations and rotary positions. No copy of a weight is
+//! ever made; what is narrow is widened in registers, or a tile at a time in cache.
 //!
-//! | rows of `x` | kernel | bound by | how |
-//! |---|---|---|---|
-//! | 1 to 8 | `gemv` | memory | 8 weight rows side by side, each weight read from memory once |
-//! | more | `gemm` | arithmetic | rows in panels, widened weights in cache, sums in registers |
-//!
-//! | instruction set | where | vectors | sums of a tile | widening of bfloat16, binary16 |
+//! | rows of `x` | weight | kernel | bound by | how |
 //! |---|---|---|---|---|
-//! | [`Isa::Avx512`] | x86-64 with AVX-512F | 16 | 8 weights × 48 rows | shift, `vcvtph2ps` |
-//! | [`Isa::Avx2`] | x86-64 with AVX2, FMA, F16C | 8 | 6 weights × 16 rows | shift, `vcvtph2ps` |
-//! | [`Isa::Portable`] | everywhere, the only one on ARM | 4 | 4 weights × 8 rows | integer operations |
+//! | 1 to 8 | floats | `gemv` | memory | 8 weight rows side by side, each weight read from memory once |
+//! | 1 to 8 | quantized | `few` | memory | panels side by side, each read from memory once |
+//! | more | any | `gemm` | arithmetic | inputs and weights packed into words, sums in registers |
 //!
-//! The best that the processor has is chosen at run time, or what `VOXTRAL_ISA` (`avx512`, `avx2`,
-//! `portable`) names. `vdpbf16ps` of AVX512-BF16 is not used: it rounds the input to bfloat16, and
-//! where it was measured it was slower than multiplication in `f32`.
+//! | instruction set | what it adds | many rows × bfloat16 | many rows × quantized | few rows × quantized |
+//! |---|---|---|---|---|
+//! | [`Isa::Amx`] | AMX with bfloat16 | tiles of bfloat16 | tiles of bfloat16 | bytes |
+//! | [`Isa::Avx512Bf16`] | AVX512-BF16 | pairs of bfloat16 | bytes | bytes |
+//! | [`Isa::Avx512Vnni`] | AVX512-VNNI | `f32` | bytes | bytes |
+//! | [`Isa::Avx512`] | AVX-512 F, BW, DQ, VL | `f32` | `f32` | bytes |
+//! | [`Isa::Avx2`] | AVX2, FMA, F16C | `f32` | `f32` | bytes |
+//! | [`Isa::Portable`] | the only one on ARM | `f32` | `f32` | bytes |
+//!
+//! With tiles and pairs, inputs (and quantized weights) are rounded to bfloat16, and with bytes
+//! inputs are rounded to 127ths of the largest of 64; sums are of `f32` or exact. Weights in `f32`
+//! and binary16, and a few rows with bfloat16, are always multiplied in `f32`.
+//!
+//! The fastest that the processor has is chosen at run time ([`Isa::detect`]), or what `VOXTRAL_ISA`
+//! names. All run on threads of their own, as many as physical cores ([`set_threads`]).
 //!
 //! A result is the same, bit for bit, on any number of threads. It depends on the instruction set,
 //! and on whether the rows are few or many, but not on the other rows: what a row gives alone it
@@ -36,7 +44,7 @@
 //! `cargo bench -p voxtral-kernels` prints the speed of the products as shares of what the machine
 //! reads and multiplies at most.
 //!
-//! This is the only crate of the workspace that may use `unsafe`: a value of an implementation of
+//! [`machine`] measures those ceilings. This is the only crate of the workspace that may use `unsafe`: a value of an implementation of
 //! the private trait `Simd` proves that its instructions exist, and every block says why it is
 //! sound.
 
@@ -76,7 +84,7 @@ pub use quant::{PANEL, Quant, UNIT, dequantize, quantize};
 pub use strides::{LayerError, Strided, Strides};
 pub use threads::{ThreadsError, physical_cores, set_threads, threads};
 
-use few::Widening;
+use few::Quads;
 use micro::Fma;
 use portable::Portable;
 use product::{Machine, Product};
@@ -180,29 +188,29 @@ impl Kernels {
                 .compute(product, weight, out);
             },
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => {
-                // SAFETY: `isa` is available.
-                let simd = unsafe { x86::Avx512::new_unchecked() };
-                widening(simd).compute(product, weight, out);
-            }
+            // SAFETY: `isa` is available.
+            Isa::Avx512 => unsafe {
+                let (simd, few) = (x86::Avx512::new_unchecked(), x86::Avx2::new_unchecked());
+                widening(simd, few).compute(product, weight, out);
+            },
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => {
                 // SAFETY: `isa` is available.
                 let simd = unsafe { x86::Avx2::new_unchecked() };
-                widening(simd).compute(product, weight, out);
+                widening(simd, simd).compute(product, weight, out);
             }
-            _ => widening(Portable).compute(product, weight, out),
+            _ => widening(Portable, Portable).compute(product, weight, out),
         }
         Ok(())
     }
 }
 
-/// Everything in `f32`.
-fn widening<S: simd::Simd>(simd: S) -> Machine<S, Fma<S>, Fma<S>, Widening<S>> {
+/// Many rows in `f32`.
+fn widening<S: simd::Simd, Q: Quads>(simd: S, few: Q) -> Machine<S, Fma<S>, Fma<S>, Q> {
     Machine {
         simd,
         narrow: Fma(simd),
         coded: Fma(simd),
-        few: Widening(simd),
+        few,
     }
 }

@@ -1,7 +1,7 @@
 //! `x Wᵀ + b`: shapes, and which kernel computes which.
 
 use crate::buffer::Shared;
-use crate::few::Few;
+use crate::few::{Quads, few};
 use crate::format::{Bf16, F16, F32, Format};
 use crate::gemm::gemm;
 use crate::gemv::{GROUP, Gemv};
@@ -141,7 +141,7 @@ where
     S: Simd,
     N: Micro,
     C: Micro,
-    Q: Few,
+    Q: Quads,
     for<'a> Rows<'a, Bf16>: Source<N::Word>,
     for<'a> Panels<'a>: Source<C::Word>,
 {
@@ -157,11 +157,11 @@ where
         }
         let out = Shared::new(out);
         let exact = Fma(self.simd);
-        let few = rows <= FEW_ROWS || inputs == 0;
+        let is_few = rows <= FEW_ROWS || inputs == 0;
         match weight {
-            Weight::F32(weight) if few => gemv::<S, F32>(self.simd, product, weight, out),
-            Weight::Bf16(weight) if few => gemv::<S, Bf16>(self.simd, product, weight, out),
-            Weight::F16(weight) if few => gemv::<S, F16>(self.simd, product, weight, out),
+            Weight::F32(weight) if is_few => gemv::<S, F32>(self.simd, product, weight, out),
+            Weight::Bf16(weight) if is_few => gemv::<S, Bf16>(self.simd, product, weight, out),
+            Weight::F16(weight) if is_few => gemv::<S, F16>(self.simd, product, weight, out),
             Weight::F32(values) => gemm(exact, product, Rows::<F32> { values, inputs }, out),
             // bfloat16 words would take three of its bits.
             Weight::F16(values) => gemm(exact, product, Rows::<F16> { values, inputs }, out),
@@ -174,8 +174,8 @@ where
                     data,
                     inputs,
                 };
-                if few {
-                    self.few.compute(product, weight, out);
+                if is_few {
+                    few(self.few, product, weight, out);
                 } else {
                     gemm(self.coded, product, weight, out);
                 }

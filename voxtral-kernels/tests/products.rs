@@ -54,8 +54,8 @@ fn arithmetic(isa: Isa, format: Format, rows: usize) -> Arithmetic {
     let few = rows <= 8;
     match (isa, format) {
         (_, Format::F32 | Format::F16) => Arithmetic::Exact,
+        (_, Format::Quantized(_)) if few => Arithmetic::Bytes,
         (Isa::Avx512Bf16 | Isa::Avx512Vnni, Format::Quantized(_)) => Arithmetic::Bytes,
-        (Isa::Amx, Format::Quantized(_)) if few => Arithmetic::Bytes,
         (Isa::Amx | Isa::Avx512Bf16, _) if !few => Arithmetic::Pairs,
         _ => Arithmetic::Exact,
     }
