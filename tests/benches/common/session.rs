@@ -7,11 +7,12 @@ use serde::Serialize;
 use voxtral_pipeline::{Audio, Session, SessionOptions, Timings, TranscribeOptions, Voxtral};
 use voxtral_tokenizer::StreamLayout;
 
-use crate::{
+use super::{
     B,
     clock::{median, quantile, time},
     layers::FILE_TOKENS,
     model::Model,
+    process::{forget_peak, peak, resident},
     work::Work,
 };
 
@@ -81,11 +82,12 @@ pub(crate) struct Memory {
     pub(crate) peak: u64,
 }
 
-/// Measures sessions of a model that has a tokenizer.
-pub(crate) fn measure(model: &Model, sound: Vec<f32>) -> anyhow::Result<Option<Measured>> {
-    let Some(whole) = &model.whole else {
-        return Ok(None);
-    };
+/// Measures sessions.
+pub(crate) fn measure(
+    model: &Model,
+    whole: &Voxtral<B>,
+    sound: Vec<f32>,
+) -> anyhow::Result<Measured> {
     let options = SessionOptions {
         delay: model.delay,
         discard: true,
@@ -102,15 +104,16 @@ pub(crate) fn measure(model: &Model, sound: Vec<f32>) -> anyhow::Result<Option<M
         .map(|ms| live(model, whole, &options, &sound, ms))
         .into_iter()
         .collect::<anyhow::Result<_>>()?;
-    Ok(Some(Measured {
+    Ok(Measured {
         opening: median(&openings),
         file: file(model, whole, sound)?,
         live,
         memory,
-    }))
+    })
 }
 
-fn file(model: &Model, whole: &Voxtral<B>, sound: Vec<f32>) -> anyhow::Result<Run> {
+/// A file, as fast as it goes.
+pub(crate) fn file(model: &Model, whole: &Voxtral<B>, sound: Vec<f32>) -> anyhow::Result<Run> {
     let samples = sound.len();
     let audio = Audio::new(sound, model.sample_rate())?;
     let options = TranscribeOptions {
@@ -161,25 +164,41 @@ fn run(
     step: usize,
     (taken, timings): (Duration, Timings),
 ) -> anyhow::Result<Run> {
+    let [encoder, prefill, decode] = demanded(model, whole, samples, step)?;
+    Ok(Run {
+        name,
+        whole: taken,
+        timings,
+        encoder,
+        prefill,
+        decode,
+    })
+}
+
+/// What encoder, prompt and steps of a stream of so many samples demand, whose encoder takes so
+/// many tokens at a time.
+pub(crate) fn demanded(
+    model: &Model,
+    whole: &Voxtral<B>,
+    samples: usize,
+    step: usize,
+) -> anyhow::Result<[Work; 3]> {
     let layout = layout(model, whole)?;
     let sound = samples.div_ceil(layout.samples_per_token);
     let tokens = layout.left_pad_tokens + sound + layout.right_pad_tokens;
     // The beginning, the silence and the delay.
     let prompt = 1 + layout.left_pad_tokens + layout.delay_tokens;
     let demands = &model.demands;
-    Ok(Run {
-        name,
-        whole: taken,
-        timings,
-        encoder: (0..tokens)
-            .step_by(step)
+    let pieces = (0..tokens).step_by(step);
+    Ok([
+        pieces
             .map(|start| demands.encoder(start..tokens.min(start + step)))
             .sum(),
-        prefill: demands.decoder(0..prompt),
-        decode: (prompt..tokens)
+        demands.decoder(0..prompt),
+        (prompt..tokens)
             .map(|position| demands.decoder(position..position + 1))
             .sum(),
-    })
+    ])
 }
 
 fn layout(model: &Model, whole: &Voxtral<B>) -> anyhow::Result<StreamLayout> {
@@ -247,27 +266,19 @@ fn memory(
     sound: &[f32],
 ) -> anyhow::Result<Option<Memory>> {
     // Other measurements held more; where the system refuses, the peak is theirs.
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
-    let before = status("VmRSS:");
+    forget_peak();
+    let before = resident();
     let mut session = whole.session(options)?;
-    let opened = status("VmRSS:");
+    let opened = resident();
     Pushes::of(&mut session, sound, whole.sample_rate() as usize / 10)?;
-    let after = status("VmRSS:");
-    let peak = status("VmHWM:");
+    let after = resident();
+    let peak = peak();
     Ok((|| {
         Some(Memory {
-            before: before?,
-            opened: opened?,
-            after: after?,
+            before: before?.all,
+            opened: opened?.all,
+            after: after?.all,
             peak: peak?,
         })
     })())
-}
-
-/// A line of the process's status, in bytes.
-fn status(name: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
 }
