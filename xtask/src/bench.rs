@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use cargo_metadata::MetadataCommand;
 use clap::ValueEnum;
-use voxtral_checkpoint::{ConvertOptions, Form, Preset, RandomModel, RandomOptions};
+use voxtral_checkpoint::{Checkpoint, ConvertOptions, Form, Preset, RandomModel, RandomOptions};
 
 use crate::{
     ci::run_command,
@@ -123,8 +123,9 @@ fn random(preset: Preset, quant: Option<QuantArg>) -> Result<PathBuf> {
 fn hugging_face(native: &Path) -> Result<PathBuf> {
     made_once("demo-realtime", |folder| {
         let options = ConvertOptions::new(Form::HuggingFace);
+        let checkpoint = Checkpoint::open(native)?;
         with_bar(folder, |on_progress| {
-            voxtral_checkpoint::convert(native, folder, &options, on_progress)
+            voxtral_checkpoint::convert(&checkpoint, folder, &options, on_progress)
         })
         .context("failed to convert the demo model")?;
         // Its tokenizer went along.

@@ -1,6 +1,7 @@
 //! The model that is measured: where it comes from, its layers, and the whole of it where there is
 //! a tokenizer.
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,20 +41,33 @@ pub(crate) struct Source {
     pub(crate) from: PathBuf,
 }
 
-/// Layers and what they demand.
-pub(crate) struct Model {
+/// What is known of a model without its layers.
+pub(crate) struct Facts {
     pub(crate) name: String,
     pub(crate) config: ModelConfig,
-    pub(crate) mel: LogMel,
-    pub(crate) encoder: Encoder<B>,
-    pub(crate) projector: Projector<B>,
-    /// For the delay.
-    pub(crate) decoder: Decoder<B>,
     pub(crate) demands: Demands,
     /// What was asked for.
     pub(crate) delay: Option<Duration>,
     /// 0 of a model that takes clips.
     pub(crate) delay_tokens: usize,
+}
+
+/// Layers, and what is known of them.
+pub(crate) struct Model {
+    facts: Facts,
+    pub(crate) mel: LogMel,
+    pub(crate) encoder: Encoder<B>,
+    pub(crate) projector: Projector<B>,
+    /// For the delay.
+    pub(crate) decoder: Decoder<B>,
+}
+
+impl Deref for Model {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        &self.facts
+    }
 }
 
 impl Source {
@@ -121,6 +135,33 @@ impl Model {
     /// The layers of a checkpoint.
     pub(crate) fn load(
         source: &Source,
+        checkpoint: &Checkpoint,
+        facts: Facts,
+    ) -> anyhow::Result<Self> {
+        let config = &facts.config;
+        let features = &config.features;
+        let mel = LogMel::new(MelConfig {
+            sample_rate: features.sample_rate,
+            window_size: features.window_size,
+            hop_length: features.hop_length,
+            num_mel_bins: features.num_mel_bins,
+        })?;
+        let loader = Loader::<B>::new(checkpoint, Default::default(), source.precision());
+        let decoder = Decoder::load(&loader, &config.decoder)?;
+        Ok(Self {
+            mel,
+            encoder: Encoder::load(&loader, &config.encoder)?,
+            projector: Projector::load(&loader, &config.projector)?,
+            decoder: decoder.with_delay(facts.delay_tokens),
+            facts,
+        })
+    }
+}
+
+impl Facts {
+    /// Of a checkpoint and its tokenizer.
+    pub(crate) fn new(
+        source: &Source,
         name: String,
         checkpoint: &Checkpoint,
         tokenizer: Option<&Tokenizer>,
@@ -132,23 +173,12 @@ impl Model {
             (_, Some(audio)) => audio.stream(delay)?.delay_tokens,
             (_, None) => delay_tokens(&config, delay)?,
         };
-        let features = &config.features;
-        let mel = LogMel::new(MelConfig {
-            sample_rate: features.sample_rate,
-            window_size: features.window_size,
-            hop_length: features.hop_length,
-            num_mel_bins: features.num_mel_bins,
-        })?;
-        let loader = Loader::<B>::new(checkpoint, Default::default(), source.precision());
-        let decoder = Decoder::load(&loader, &config.decoder)?.with_delay(delay_tokens);
-        let cached = cached_dtype(&decoder)?.size();
+        // The decoder is asked, and forgotten.
+        let loader = Loader::<B>::new(checkpoint, Default::default(), Precision::Auto);
+        let cached = cached_dtype(&Decoder::load(&loader, &config.decoder)?)?;
         Ok(Self {
             name,
-            mel,
-            encoder: Encoder::load(&loader, &config.encoder)?,
-            projector: Projector::load(&loader, &config.projector)?,
-            decoder,
-            demands: Demands::new(checkpoint, source.quant, cached),
+            demands: Demands::new(checkpoint, source.quant, cached.size()),
             delay,
             delay_tokens,
             config,

@@ -11,7 +11,7 @@ use super::{
     B,
     clock::{median, quantile, time},
     layers::FILE_TOKENS,
-    model::Model,
+    model::{Facts, Model},
     process::{forget_peak, peak, resident},
     work::Work,
 };
@@ -178,7 +178,7 @@ fn run(
 /// What encoder, prompt and steps of a stream of so many samples demand, whose encoder takes so
 /// many tokens at a time.
 pub(crate) fn demanded(
-    model: &Model,
+    model: &Facts,
     whole: &Voxtral<B>,
     samples: usize,
     step: usize,
@@ -201,7 +201,7 @@ pub(crate) fn demanded(
     ])
 }
 
-fn layout(model: &Model, whole: &Voxtral<B>) -> anyhow::Result<StreamLayout> {
+fn layout(model: &Facts, whole: &Voxtral<B>) -> anyhow::Result<StreamLayout> {
     let audio = whole.tokenizer().audio();
     let audio = audio.context("the tokenizer says nothing of the stream's layout")?;
     Ok(audio.stream(model.delay)?)

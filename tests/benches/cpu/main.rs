@@ -24,6 +24,7 @@ mod whole;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use voxtral_pipeline::Demo;
 
@@ -31,7 +32,7 @@ use crate::{
     bench::Bench,
     common::{
         clock::Limits,
-        model::{Model, Source},
+        model::{Facts, Model, Source},
     },
     table::{Measured, Report},
     weights::Weights,
@@ -133,22 +134,21 @@ fn measure(args: &Args) -> anyhow::Result<Report> {
     bench.ceilings.forget_peak();
     bench.note_memory("before loading");
     let (checkpoint, tokenizer) = source.open(Demo::Clips)?;
+    let facts = Facts::new(source, name.clone(), &checkpoint, tokenizer.as_ref(), None)?;
     let loading = match wanted(Part::Load) {
-        true => whole::load(&mut bench, source)?,
+        true => Some(whole::load(&mut bench, source)?),
         false => None,
     };
     if wanted(Part::Load) || wanted(Part::Clips) {
-        let tokenizer = whole::tokenizer(tokenizer)?;
-        let layers = |tokenizer| Model::load(source, name.clone(), &checkpoint, tokenizer, None);
-        let model = layers(Some(&tokenizer))?;
+        let tokenizer = tokenizer.context(whole::NO_TOKENIZER)?;
         let whole = source.whole(&name, &checkpoint, tokenizer)?;
         bench.note_memory("loaded, nothing computed");
         if wanted(Part::Clips) {
-            whole::clips(&mut bench, &model, &whole, loading)?;
+            whole::clips(&mut bench, &facts, &whole, loading)?;
             bench.note_memory("behind the clips");
         }
     }
-    let model = Model::load(source, name.clone(), &checkpoint, None, None)?;
+    let model = Model::load(source, &checkpoint, facts)?;
     if source.quant.is_none() || checkpoint.quantized().is_some() {
         whole::touch(&checkpoint)?;
     }

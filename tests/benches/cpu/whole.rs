@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
-use voxtral_checkpoint::Checkpoint;
+use anyhow::{Context, bail};
+use voxtral_checkpoint::{Checkpoint, config::Position};
+use voxtral_encoder::STEM_STRIDE;
 use voxtral_pipeline::{Audio, Demo, Timings, TranscribeOptions, Voxtral};
-use voxtral_tokenizer::{Tokenizer, prompt};
+use voxtral_tokenizer::prompt;
 
 use crate::{
     bench::{Bench, Times},
@@ -13,7 +14,7 @@ use crate::{
         B,
         clock::time,
         layers::FILE_TOKENS,
-        model::{Model, Source, test_file},
+        model::{Facts, Source, test_file},
         session,
         work::Work,
     },
@@ -28,7 +29,7 @@ const CLIP: (&str, usize) = ("data/audio/jfk.wav", 27);
 const MINUTE: (usize, usize) = (60, 150);
 
 /// Opens and loads the model, as any command does first.
-pub(crate) fn load(bench: &mut Bench, source: &Source) -> anyhow::Result<Option<f64>> {
+pub(crate) fn load(bench: &mut Bench, source: &Source) -> anyhow::Result<f64> {
     let limits = bench.limits.part(4);
     let times = bench.turns("loading", limits, || {
         let (taken, model) = time(|| -> anyhow::Result<_> {
@@ -49,7 +50,7 @@ pub(crate) fn load(bench: &mut Bench, source: &Source) -> anyhow::Result<Option<
         work: None,
         note: None,
     });
-    Ok(Some(times.best))
+    Ok(times.best)
 }
 
 pub(crate) const NO_TOKENIZER: &str = "the checkpoint has no tekken.json, which loading and clips \
@@ -59,7 +60,7 @@ pub(crate) const NO_TOKENIZER: &str = "the checkpoint has no tekken.json, which 
 /// Clips of eleven seconds and of a minute, from samples to text.
 pub(crate) fn clips(
     bench: &mut Bench,
-    model: &Model,
+    model: &Facts,
     whole: &Voxtral<B>,
     loading: Option<f64>,
 ) -> anyhow::Result<()> {
@@ -76,7 +77,7 @@ pub(crate) fn clips(
 
 fn transcribe(
     bench: &mut Bench,
-    model: &Model,
+    model: &Facts,
     whole: &Voxtral<B>,
     clip: &Audio,
     tokens: usize,
@@ -148,7 +149,7 @@ fn transcribe(
 
 /// What encoder, prompt and steps of a clip demand.
 fn demanded(
-    model: &Model,
+    model: &Facts,
     whole: &Voxtral<B>,
     clip: &Audio,
     made: usize,
@@ -159,8 +160,10 @@ fn demanded(
         return session::demanded(model, whole, samples as usize, FILE_TOKENS);
     }
     let demands = &model.demands;
-    let frames = model.encoder.window_frames();
-    let frames = frames.context("the encoder takes no windows")?;
+    let Position::Table { max_positions } = model.config.encoder.position else {
+        bail!("the encoder takes no windows");
+    };
+    let frames = max_positions * STEM_STRIDE;
     let windows = (samples as usize).div_ceil(frames * model.config.features.hop_length);
     let tokens = frames / model.token_frames();
     let prompt = prompt::transcription(whole.tokenizer(), windows * tokens, None)?.len();
@@ -185,9 +188,4 @@ pub(crate) fn touch(checkpoint: &Checkpoint) -> anyhow::Result<()> {
         std::hint::black_box(bytes.fold(0_u8, |sum, byte| sum.wrapping_add(*byte)));
     }
     Ok(())
-}
-
-/// The tokenizer, which these rows need.
-pub(crate) fn tokenizer(tokenizer: Option<Tokenizer>) -> anyhow::Result<Tokenizer> {
-    tokenizer.context(NO_TOKENIZER)
 }

@@ -28,7 +28,7 @@ use crate::{
         ceilings::Ceilings,
         clock::Limits,
         decoder, encoder, layers,
-        model::{Model, Source},
+        model::{Facts, Model, Source},
         session, sound,
     },
     report::Report,
@@ -87,13 +87,14 @@ fn measure(args: &Args) -> anyhow::Result<Report> {
     let delay = args.delay.map(Duration::from_millis);
     let name = args.source.name(Demo::Realtime);
     let (checkpoint, tokenizer) = args.source.open(Demo::Realtime)?;
-    let model = Model::load(
+    let facts = Facts::new(
         &args.source,
         name.clone(),
         &checkpoint,
         tokenizer.as_ref(),
         delay,
     )?;
+    let model = Model::load(&args.source, &checkpoint, facts)?;
     let sound = sound::sound(args.seconds, model.sample_rate());
     let mut ceilings = Ceilings::new()?;
 
