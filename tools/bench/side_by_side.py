@@ -69,7 +69,8 @@ def main() -> None:
             "`cargo xtask convert` or `cargo xtask random-checkpoint` makes one"
         )
     if "quantization_config" in json.loads(config_file.read_text()):
-        sys.exit(f"`{args.folder}` is quantized, which transformers cannot read: give the original")
+        sys.exit(f"`{args.folder}` is quantized, which transformers cannot read: give the folder of "
+            "the original (`cargo xtask bench cpu --reference FOLDER`)")
     # Read by the libraries when they are imported.
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     os.environ["HF_HUB_OFFLINE"] = "1"
