@@ -11,8 +11,11 @@ use voxtral_kernels::{
 
 use super::{clock::quantile, process, text::rounded, work::Work};
 
-/// Runs of each at a time.
-const RUNS: usize = 3;
+/// Long reads at a time.
+const READS: usize = 3;
+
+/// Runs of each arithmetic at a time: they take a millisecond or two, in which much can happen.
+const RUNS: usize = 8;
 
 /// The rates that were seen.
 #[derive(Debug)]
@@ -50,9 +53,20 @@ pub(crate) struct Machine {
     pub(crate) best: Rates,
     /// The medians.
     pub(crate) median: Rates,
-    /// Whether products with bfloat16, and with quantized weights, have arithmetic of their own.
+    /// Every arithmetic of the instruction set.
+    pub(crate) peaks: Vec<Peak>,
+    /// The fastest for products with bfloat16 weights.
     pub(crate) bf16_by: &'static str,
+    /// The fastest for products with quantized weights.
     pub(crate) int8_by: &'static str,
+}
+
+/// Operations per second in registers.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Peak {
+    pub(crate) name: &'static str,
+    pub(crate) best: f64,
+    pub(crate) median: f64,
 }
 
 impl Ceilings {
@@ -75,13 +89,12 @@ impl Ceilings {
         self.note_peak();
         {
             let memory = Memory::new();
-            for _ in 0..RUNS {
-                self.reads.push(memory.bytes_per_second());
-                for (kind, rates) in &mut self.peaks {
-                    let rate = multiplications_per_second(self.isa, *kind);
-                    rates.extend(rate.map(|multiplications| 2.0 * multiplications));
-                }
-            }
+            let reads = (0..READS).map(|_| memory.bytes_per_second());
+            self.reads.extend(reads);
+        }
+        for (kind, rates) in &mut self.peaks {
+            let runs = (0..RUNS).filter_map(|_| multiplications_per_second(self.isa, *kind));
+            rates.extend(runs.map(|multiplications| 2.0 * multiplications));
         }
         process::forget_peak();
     }
@@ -117,24 +130,27 @@ impl Ceilings {
             isa: self.isa.name(),
             best: rates(1.0),
             median: rates(0.5),
+            peaks: self.each().collect(),
             bf16_by: name(narrow),
             int8_by: name(coded),
         }
     }
 
-    /// The rate of each arithmetic, the best of all samples, with its name.
-    pub(crate) fn each(&self) -> impl Iterator<Item = (&'static str, f64)> {
-        self.peaks
-            .iter()
-            .map(|(kind, rates)| (name(*kind), quantile(rates, 1.0)))
+    fn each(&self) -> impl Iterator<Item = Peak> {
+        self.peaks.iter().map(|(kind, rates)| Peak {
+            name: name(*kind),
+            best: quantile(rates, 1.0),
+            median: quantile(rates, 0.5),
+        })
     }
 
-    /// The fastest of these that there is.
+    /// The fastest of these that there is, by the medians: the best of one kind may have come in a
+    /// better moment than that of another.
     fn fastest(&self, kinds: &[Arithmetic]) -> Arithmetic {
-        let best = |kind: &Arithmetic| self.rate(*kind, 1.0);
-        let there = kinds.iter().filter(|kind| best(kind).is_finite());
+        let median = |kind: &Arithmetic| self.rate(*kind, 0.5);
+        let there = kinds.iter().filter(|kind| median(kind).is_finite());
         there
-            .max_by(|a, b| best(a).total_cmp(&best(b)))
+            .max_by(|a, b| median(a).total_cmp(&median(b)))
             .copied()
             .unwrap_or(Arithmetic::F32)
     }
@@ -181,27 +197,23 @@ fn name(kind: Arithmetic) -> &'static str {
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            best,
-            median,
-            bf16_by,
-            int8_by,
-            ..
-        } = self;
         writeln!(
             f,
             "{} threads, kernels of {}; ceilings, best and median of the run:",
             self.threads, self.isa
         )?;
-        let line = |rate: fn(&Rates) -> f64| {
-            let (best, median) = (rate(best) / 1e9, rate(median) / 1e9);
-            format!("{:>8} {:>8}", rounded(best), rounded(median))
+        let mut line = |name: &str, best: f64, median: f64, unit: &str| {
+            let (best, median) = (rounded(best / 1e9), rounded(median / 1e9));
+            writeln!(f, "  {name:<20} {best:>8} {median:>8} {unit}")
         };
-        writeln!(f, "  streaming read    {} GB/s", line(|rates| rates.read))?;
-        writeln!(f, "  f32               {} GFLOP/s", line(|rates| rates.f32))?;
-        let bf16 = line(|rates| rates.bf16);
-        writeln!(f, "  bfloat16 weights  {bf16} GFLOP/s by {bf16_by}")?;
-        let int8 = line(|rates| rates.int8);
-        write!(f, "  quantized weights {int8} GOP/s by {int8_by}")
+        line("streaming read", self.best.read, self.median.read, "GB/s")?;
+        for peak in &self.peaks {
+            line(peak.name, peak.best, peak.median, "GOP/s in registers")?;
+        }
+        write!(
+            f,
+            "  for products with bfloat16 weights {} count, with quantized weights {}",
+            self.bf16_by, self.int8_by
+        )
     }
 }
