@@ -7,6 +7,7 @@ mod dependencies;
 mod goldens;
 mod progress;
 mod random_checkpoint;
+mod tekken;
 
 use clap::{Parser, Subcommand};
 

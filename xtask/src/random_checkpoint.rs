@@ -1,16 +1,26 @@
 //! `cargo xtask random-checkpoint`: genuine names, shapes and files with random values.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use voxtral_checkpoint::{
     DEFAULT_SHARD_BYTES, Dtype, Preset, RandomModel, RandomOptions, random_checkpoint,
 };
 
-use crate::progress::{self, FormArg, QuantArg};
+use crate::{
+    progress::{self, FormArg, QuantArg},
+    tekken,
+};
+
+/// Stands for the embedded tokenizer of the demo models.
+const DEMO: &str = "demo";
 
 /// Write a checkpoint with the names, shapes and files of a genuine one and random values
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask random-checkpoint mini --quant q4 --tekken demo --out mini-q4\n  \
+                  cargo xtask random-checkpoint voxtral-pipeline/demo/config.json --out tiny"
+)]
 pub(crate) struct Args {
     /// mini, small, realtime, or the path of a config.json or params.json
     model: String,
@@ -32,8 +42,9 @@ pub(crate) struct Args {
     /// Largest size of a shard of the Hugging Face form
     #[arg(long, value_parser = progress::size, default_value_t = DEFAULT_SHARD_BYTES)]
     max_shard_size: u64,
-    /// A tekken.json to copy, which transcribing needs
-    #[arg(long)]
+    /// A tekken.json to copy, which transcribing needs; or demo: that of the demo model, with
+    /// made-up tokens up to the size of the vocabulary
+    #[arg(long, value_name = "FILE|demo")]
     tekken: Option<PathBuf>,
 }
 
@@ -49,6 +60,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             RandomModel::File(path)
         }
     };
+    let made_up = args.tekken.as_deref() == Some(Path::new(DEMO));
     let options = RandomOptions {
         model,
         form: args.form.into(),
@@ -56,19 +68,35 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         quant: args.quant.map(Into::into),
         seed: args.seed,
         max_shard_bytes: args.max_shard_size,
-        tokenizer: args.tekken.clone(),
+        tokenizer: args.tekken.clone().filter(|_| !made_up),
     };
-    progress::with_bar(&args.out, |on_progress| {
-        random_checkpoint(&options, &args.out, on_progress)
-    })
-    .context("failed to write the checkpoint")?;
-    if args.quant.is_some() {
-        progress::say(&progress::formats(&args.out).context("failed to read what was written")?);
+    let tokenizer = args.out.join(tekken::FILE);
+    ensure!(
+        !made_up || !tokenizer.exists(),
+        "`{}` exists: remove it, or choose another folder",
+        tokenizer.display()
+    );
+    write(&options, &args.out)?;
+    if made_up {
+        tekken::write(&args.out)?;
     }
     if args.tekken.is_none() {
         progress::say(
-            "the checkpoint has no tekken.json: give one with --tekken FILE to transcribe with it",
+            "the checkpoint has no tekken.json: give one with --tekken FILE, or --tekken demo for a \
+             made-up one, to transcribe with it",
         );
+    }
+    Ok(())
+}
+
+/// Writes a checkpoint, with a progress bar.
+pub(crate) fn write(options: &RandomOptions, out: &Path) -> anyhow::Result<()> {
+    progress::with_bar(out, |on_progress| {
+        random_checkpoint(options, out, on_progress)
+    })
+    .context("failed to write the checkpoint")?;
+    if options.quant.is_some() {
+        progress::say(&progress::formats(out).context("failed to read what was written")?);
     }
     Ok(())
 }

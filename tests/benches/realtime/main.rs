@@ -1,48 +1,53 @@
 //! What a second of sound costs a Realtime model on the CPU, stage by stage.
 //!
 //! ```sh
-//! cargo xtask bench                                   # the built-in demo model
-//! cargo xtask bench --model FOLDER --seconds 2        # a checkpoint, without a tokenizer too
+//! cargo xtask bench realtime                              # the built-in demo model
+//! cargo xtask bench realtime --model FOLDER --seconds 2   # a checkpoint, without a tokenizer too
 //! ```
 //!
 //! Times of a machine that does other things as well mean little, so each stands beside two bounds
-//! measured in the same run (`machine.rs`): the time of its arithmetic at the rate of a large
-//! `f32` matrix product, and that of reading its weights and keys once at the rate of memory
-//! (`work.rs`). What is far below both is overhead.
+//! measured in the same run (`common/ceilings.rs`): the time of its arithmetic at the peak of the
+//! machine, and that of reading its weights and keys once at the rate of memory (`common/work.rs`).
+//! What is far below both is overhead.
 //!
-//! The layers (`layers.rs`, `encoder.rs`, `decoder.rs`) are timed one by one, which needs no tokenizer; a session
-//! (`session.rs`) where there is one.
+//! The layers (`common/{layers,encoder,decoder}.rs`) are timed one by one, which needs no tokenizer;
+//! a session (`common/session.rs`) where there is one.
 
-mod clock;
-mod decoder;
-mod encoder;
-mod layers;
-mod machine;
-mod model;
+#[path = "../common/mod.rs"]
+mod common;
 mod report;
-mod session;
-mod sound;
-mod work;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::ensure;
 use clap::Parser;
+use voxtral_pipeline::Demo;
 
-use crate::{clock::Limits, machine::Machine, model::Model, report::Report};
-
-/// The backend that is measured.
-type B = burn_flex::Flex;
+use crate::{
+    common::{
+        ceilings::Ceilings,
+        clock::Limits,
+        decoder, encoder, layers,
+        model::{Facts, Model, Source},
+        session, sound,
+    },
+    report::Report,
+};
 
 /// Measure what a second of sound costs a Realtime model, stage by stage.
+///
+/// Without --model, of demo-realtime. A checkpoint without a tekken.json is measured layer by layer.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+#[command(
+    name = "cargo xtask bench realtime",
+    bin_name = "cargo xtask bench realtime",
+    after_help = "Examples:\n  cargo xtask bench realtime\n  \
+                  cargo xtask bench realtime --model realtime --quant q4 --seconds 2\n  \
+                  cargo xtask bench realtime --model FOLDER --json > realtime.json"
+)]
 struct Args {
-    /// demo-realtime, or the folder of a Realtime checkpoint; one without a tekken.json is measured
-    /// layer by layer
-    #[arg(long, default_value = "demo-realtime")]
-    model: PathBuf,
+    #[command(flatten)]
+    source: Source,
     /// Length of the sound
     #[arg(long, default_value_t = 30, value_name = "N")]
     seconds: usize,
@@ -55,9 +60,6 @@ struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Folder that a relative path of a model starts from: cargo runs benches in their package's
-    #[arg(long, hide = true, default_value = ".")]
-    from: PathBuf,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -83,24 +85,38 @@ fn measure(args: &Args) -> anyhow::Result<Report> {
     );
     let limits = Limits::new(Duration::from_secs(args.budget));
     let delay = args.delay.map(Duration::from_millis);
-    let model = Model::open(&args.model, &args.from, delay)?;
+    let name = args.source.name(Demo::Realtime);
+    let (checkpoint, tokenizer) = args.source.open(Demo::Realtime)?;
+    let facts = Facts::new(
+        &args.source,
+        name.clone(),
+        &checkpoint,
+        tokenizer.as_ref(),
+        delay,
+    )?;
+    let model = Model::load(&args.source, &checkpoint, facts)?;
     let sound = sound::sound(args.seconds, model.sample_rate());
-    let mut machine = Machine::default();
-    machine.sample();
+    let mut ceilings = Ceilings::new()?;
 
-    let mut stages = layers::log_mel(&model, &sound, limits);
+    let mut stages = layers::log_mel(&model, &sound, limits)?;
     for tokens in [layers::FILE_TOKENS, 1] {
         stages.extend(encoder::stages(&model, &sound, tokens, limits)?);
-        machine.sample();
+        ceilings.sample();
     }
     stages.extend(decoder::stages(&model, args.seconds, limits)?);
-    machine.sample();
-    let session = session::measure(&model, sound)?;
-    machine.sample();
+    ceilings.sample();
+    let session = match tokenizer {
+        Some(tokenizer) => {
+            let whole = args.source.whole(&name, &checkpoint, tokenizer)?;
+            Some(session::measure(&model, &whole, sound)?)
+        }
+        None => None,
+    };
+    ceilings.sample();
     Ok(Report::new(
         &model,
         args.seconds,
-        &machine,
+        ceilings.machine(),
         &stages,
         session,
     ))

@@ -4,11 +4,12 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{
+use crate::common::{
+    ceilings::{Machine, Rates},
     layers::Stage,
-    machine::{Machine, READ_BYTES, Rates, SIDE},
     model::Model,
     session::{Latency, Measured, Memory, Run},
+    text::{milliseconds, percent},
     work::Work,
 };
 
@@ -19,7 +20,7 @@ pub(crate) struct Report {
     sound: usize,
     delay: f64,
     token: f64,
-    rates: Rates,
+    machine: Machine,
     layers: Vec<Row>,
     session: Option<SessionReport>,
 }
@@ -34,8 +35,8 @@ struct Row {
     seconds: f64,
     /// Seconds for a second of sound: 1 is real time.
     real_time: f64,
-    /// What the mathematics asks for, and the share of the time that it takes at the rate of large
-    /// products, and at that of reading memory.
+    /// What the mathematics asks for, and the share of the time that its arithmetic takes at
+    /// the machine's peak, and its bytes at that of reading memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     bounds: Option<Bounds>,
 }
@@ -43,7 +44,7 @@ struct Row {
 #[derive(Debug, Serialize)]
 struct Bounds {
     work: Work,
-    product_share: f64,
+    arithmetic_share: f64,
     read_share: f64,
 }
 
@@ -59,11 +60,11 @@ impl Report {
     pub(crate) fn new(
         model: &Model,
         sound: usize,
-        machine: &Machine,
+        machine: Machine,
         stages: &[Stage],
         session: Option<Measured>,
     ) -> Self {
-        let rates = machine.rates();
+        let rates = machine.median;
         let token = model.token_seconds();
         let mut layers: Vec<Row> = stages
             .iter()
@@ -92,7 +93,7 @@ impl Report {
             token,
             layers,
             session: session.map(|session| SessionReport::new(&rates, sound as f64, session)),
-            rates,
+            machine,
         }
     }
 }
@@ -114,8 +115,8 @@ impl Row {
             real_time: seconds / sound,
             bounds: work.map(|work| Bounds {
                 work,
-                product_share: rates.product_share(work, seconds),
-                read_share: rates.read_share(work, seconds),
+                arithmetic_share: rates.arithmetic(work) / seconds,
+                read_share: rates.reading(work) / seconds,
             }),
         }
     }
@@ -175,11 +176,6 @@ fn stream(rates: &Rates, sound: f64, run: &Run) -> Vec<Row> {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Rates {
-            threads,
-            flops,
-            bytes,
-        } = self.rates;
         writeln!(
             f,
             "{}: {} s of sound, a delay of {:.0} ms",
@@ -187,18 +183,11 @@ impl fmt::Display for Report {
             self.sound,
             self.delay * 1e3
         )?;
+        writeln!(f, "{}", self.machine)?;
         writeln!(
             f,
-            "{threads} threads; product: {:.1} GFLOP/s (f32, {SIDE} × {SIDE} × {SIDE}); \
-             read: {:.1} GB/s (sum of {} MiB)",
-            flops / 1e9,
-            bytes / 1e9,
-            READ_BYTES >> 20
-        )?;
-        writeln!(
-            f,
-            "product, read: share of the time that the operations would take at the first rate, \
-             and one reading of weights and keys at the second"
+            "arithmetic, read: share of the time that the operations would take at the peak, and \
+             one reading of weights and keys at the rate of memory; both medians"
         )?;
         head(f, "layers, median of the passes", "a pass")?;
         self.layers
@@ -214,20 +203,20 @@ impl fmt::Display for Report {
 fn head(f: &mut fmt::Formatter<'_>, title: &str, time: &str) -> fmt::Result {
     writeln!(
         f,
-        "\n{title:<48} {:>6} {time:>11} {:>12} {:>8} {:>8}",
-        "passes", "of real time", "product", "read"
+        "\n{title:<48} {:>6} {time:>11} {:>12} {:>10} {:>8}",
+        "passes", "of real time", "arithmetic", "read"
     )
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let passes = self.passes.map_or(String::new(), |n| n.to_string());
-        let (product, read) = match &self.bounds {
-            Some(bounds) => (percent(bounds.product_share), percent(bounds.read_share)),
+        let (arithmetic, read) = match &self.bounds {
+            Some(bounds) => (percent(bounds.arithmetic_share), percent(bounds.read_share)),
             None => Default::default(),
         };
         let line = format!(
-            "{:<48} {passes:>6} {:>11} {:>12} {product:>8} {read:>8}",
+            "{:<48} {passes:>6} {:>11} {:>12} {arithmetic:>10} {read:>8}",
             self.name,
             milliseconds(self.seconds),
             percent(self.real_time),
@@ -298,23 +287,5 @@ impl fmt::Display for Memory {
             mebibytes(self.after),
             mebibytes(self.peak)
         )
-    }
-}
-
-fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    if percent < 10.0 {
-        format!("{percent:.2} %")
-    } else {
-        format!("{percent:.0} %")
-    }
-}
-
-fn milliseconds(seconds: f64) -> String {
-    let milliseconds = seconds * 1e3;
-    if milliseconds < 10.0 {
-        format!("{milliseconds:.3} ms")
-    } else {
-        format!("{milliseconds:.0} ms")
     }
 }

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use crate::{
+use super::{
     clock::{Limits, median, time},
     model::Model,
     work::Work,
@@ -29,12 +29,13 @@ pub(crate) struct Stage {
 }
 
 /// The features of sound that comes many tokens at a time, and one by one.
-pub(crate) fn log_mel(model: &Model, sound: &[f32], limits: Limits) -> Vec<Stage> {
-    [FILE_TOKENS, 1]
+pub(crate) fn log_mel(model: &Model, sound: &[f32], limits: Limits) -> anyhow::Result<Vec<Stage>> {
+    let maximum = model.log_mel_max()?;
+    Ok([FILE_TOKENS, 1]
         .map(|tokens| {
             let pieces = sound.chunks_exact(tokens * model.token_samples());
             let mut frames = Vec::new();
-            let mut stream = model.mel.stream(model.log_mel_max);
+            let mut stream = model.mel.stream(maximum);
             if let Some(first) = pieces.clone().next() {
                 // Threads start.
                 stream.push(first, &mut frames);
@@ -58,7 +59,7 @@ pub(crate) fn log_mel(model: &Model, sound: &[f32], limits: Limits) -> Vec<Stage
                 live: tokens == 1,
             }
         })
-        .into()
+        .into())
 }
 
 /// Passes of one kind.
@@ -83,10 +84,7 @@ impl Passes {
             passes,
             seconds: median(&self.times),
             tokens,
-            work: Some(Work {
-                flops: self.work.flops / passes as f64,
-                bytes: self.work.bytes / passes as f64,
-            }),
+            work: Some(self.work.times(1.0 / passes as f64)),
             live,
         })
     }

@@ -5,9 +5,8 @@ use std::num::NonZeroUsize;
 
 use burn_tensor::{DType, Tensor, TensorData};
 use voxtral_encoder::EncoderStream;
-use voxtral_nn::NnError;
 
-use crate::{
+use super::{
     B,
     clock::{Limits, time},
     layers::{Passes, Stage, at_once},
@@ -20,10 +19,8 @@ pub(crate) fn stages(
     sound: &[f32],
     tokens: usize,
     limits: Limits,
-) -> Result<Vec<Stage>, NnError> {
-    let mut features = Vec::new();
-    let mut mel = model.mel.stream(model.log_mel_max);
-    mel.push(sound, &mut features);
+) -> anyhow::Result<Vec<Stage>> {
+    let features = features(model, sound)?;
     let pieces = features.chunks_exact(tokens * model.token_frames() * model.bins());
     if let Some(first) = pieces.clone().next() {
         // Weights are paged in.
@@ -62,17 +59,31 @@ pub(crate) fn stages(
     Ok(stages.into_iter().flatten().collect())
 }
 
-fn stream(model: &Model, tokens: usize) -> Result<EncoderStream<B>, NnError> {
+/// The features of sound as it comes.
+pub(crate) fn features(model: &Model, sound: &[f32]) -> anyhow::Result<Vec<f32>> {
+    let mut features = Vec::new();
+    let mut mel = model.mel.stream(model.log_mel_max()?);
+    mel.push(sound, &mut features);
+    Ok(features)
+}
+
+/// A stream that takes so many tokens at a time.
+pub(crate) fn stream(model: &Model, tokens: usize) -> anyhow::Result<EncoderStream<B>> {
     let step = model
         .config
         .projector
         .downsample
         .saturating_mul(NonZeroUsize::new(tokens).unwrap_or(NonZeroUsize::MIN));
-    EncoderStream::new(&model.encoder, step, EncoderStream::<B>::MAX_POSITIONS)
+    let positions = EncoderStream::<B>::MAX_POSITIONS;
+    Ok(EncoderStream::new(&model.encoder, step, positions)?)
 }
 
 /// `[frames, bins]` through encoder and projector.
-fn encode(model: &Model, features: &[f32], stream: &mut EncoderStream<B>) -> Result<(), NnError> {
+pub(crate) fn encode(
+    model: &Model,
+    features: &[f32],
+    stream: &mut EncoderStream<B>,
+) -> anyhow::Result<()> {
     let bins = model.bins();
     let data = TensorData::new(features.to_vec(), [1, features.len() / bins, bins]);
     let mel = Tensor::<B, 3>::from_data(data, (&Default::default(), DType::F32));

@@ -7,11 +7,12 @@ use serde::Serialize;
 use voxtral_pipeline::{Audio, Session, SessionOptions, Timings, TranscribeOptions, Voxtral};
 use voxtral_tokenizer::StreamLayout;
 
-use crate::{
+use super::{
     B,
     clock::{median, quantile, time},
     layers::FILE_TOKENS,
-    model::Model,
+    model::{Facts, Model},
+    process::{forget_peak, peak, resident},
     work::Work,
 };
 
@@ -82,11 +83,12 @@ pub(crate) struct Memory {
     pub(crate) peak: u64,
 }
 
-/// Measures sessions of a model that has a tokenizer.
-pub(crate) fn measure(model: &Model, sound: Vec<f32>) -> anyhow::Result<Option<Measured>> {
-    let Some(whole) = &model.whole else {
-        return Ok(None);
-    };
+/// Measures sessions.
+pub(crate) fn measure(
+    model: &Model,
+    whole: &Voxtral<B>,
+    sound: Vec<f32>,
+) -> anyhow::Result<Measured> {
     let options = SessionOptions {
         delay: model.delay,
         discard: true,
@@ -103,7 +105,7 @@ pub(crate) fn measure(model: &Model, sound: Vec<f32>) -> anyhow::Result<Option<M
         .map(|ms| live(model, whole, &options, &sound, ms))
         .into_iter()
         .collect::<anyhow::Result<_>>()?;
-    Ok(Some(Measured {
+    Ok(Measured {
         opening: median(&openings),
         files: [
             file(model, whole, sound.clone(), false)?,
@@ -111,9 +113,10 @@ pub(crate) fn measure(model: &Model, sound: Vec<f32>) -> anyhow::Result<Option<M
         ],
         live,
         memory,
-    }))
+    })
 }
 
+/// A file, as fast as it goes, with guesses or token by token.
 fn file(
     model: &Model,
     whole: &Voxtral<B>,
@@ -176,26 +179,43 @@ fn run(
     step: usize,
     (taken, timings): (Duration, Timings),
 ) -> anyhow::Result<Run> {
+    let [encoder, prefill, decode] = demanded(model, whole, samples, step, timings.passes)?;
+    Ok(Run {
+        name,
+        whole: taken,
+        timings,
+        encoder,
+        prefill,
+        decode,
+    })
+}
+
+/// What encoder, prompt and steps of a stream of so many samples demand, whose encoder takes so
+/// many tokens at a time and whose decoder makes so many passes.
+pub(crate) fn demanded(
+    model: &Facts,
+    whole: &Voxtral<B>,
+    samples: usize,
+    step: usize,
+    passes: usize,
+) -> anyhow::Result<[Work; 3]> {
     let layout = layout(model, whole)?;
     let sound = samples.div_ceil(layout.samples_per_token);
     let tokens = layout.left_pad_tokens + sound + layout.right_pad_tokens;
     // The beginning, the silence and the delay.
     let prompt = 1 + layout.left_pad_tokens + layout.delay_tokens;
     let demands = &model.demands;
-    Ok(Run {
-        name,
-        whole: taken,
-        timings,
-        encoder: (0..tokens)
-            .step_by(step)
+    let pieces = (0..tokens).step_by(step);
+    Ok([
+        pieces
             .map(|start| demands.encoder(start..tokens.min(start + step)))
             .sum(),
-        prefill: demands.decoder(0..prompt),
-        decode: demands.decoder_passes(prompt..tokens, timings.passes),
-    })
+        demands.decoder(0..prompt),
+        demands.decoder_passes(prompt..tokens, passes),
+    ])
 }
 
-fn layout(model: &Model, whole: &Voxtral<B>) -> anyhow::Result<StreamLayout> {
+fn layout(model: &Facts, whole: &Voxtral<B>) -> anyhow::Result<StreamLayout> {
     let audio = whole.tokenizer().audio();
     let audio = audio.context("the tokenizer says nothing of the stream's layout")?;
     Ok(audio.stream(model.delay)?)
@@ -260,27 +280,19 @@ fn memory(
     sound: &[f32],
 ) -> anyhow::Result<Option<Memory>> {
     // Other measurements held more; where the system refuses, the peak is theirs.
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
-    let before = status("VmRSS:");
+    forget_peak();
+    let before = resident();
     let mut session = whole.session(options)?;
-    let opened = status("VmRSS:");
+    let opened = resident();
     Pushes::of(&mut session, sound, whole.sample_rate() as usize / 10)?;
-    let after = status("VmRSS:");
-    let peak = status("VmHWM:");
+    let after = resident();
+    let peak = peak();
     Ok((|| {
         Some(Memory {
-            before: before?,
-            opened: opened?,
-            after: after?,
+            before: before?.all,
+            opened: opened?.all,
+            after: after?.all,
             peak: peak?,
         })
     })())
-}
-
-/// A line of the process's status, in bytes.
-fn status(name: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
 }

@@ -9,16 +9,27 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Fewer passes than this say nothing, however long they take.
+    /// Fewer passes than this say little.
     const FEWEST: usize = 3;
+
+    /// Passes that took so many budgets are enough, however few they are.
+    const AT_MOST: u32 = 4;
 
     pub(crate) fn new(budget: Duration) -> Self {
         Self { budget }
     }
 
+    /// Limits of a smaller part.
+    pub(crate) fn part(self, of: u32) -> Self {
+        Self::new(self.budget / of)
+    }
+
     /// Whether passes that took these times are enough.
     pub(crate) fn reached(self, times: &[Duration]) -> bool {
-        times.len() >= Self::FEWEST && times.iter().sum::<Duration>() >= self.budget
+        let taken = times.iter().sum::<Duration>();
+        let enough = times.len() >= Self::FEWEST && taken >= self.budget;
+        // Twice may be enough to see; without a budget the fewest are asked for.
+        enough || (!self.budget.is_zero() && taken >= self.budget * Self::AT_MOST)
     }
 }
 
@@ -45,4 +56,9 @@ pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
 pub(crate) fn median(times: &[Duration]) -> f64 {
     let seconds: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
     quantile(&seconds, 0.5)
+}
+
+/// The shortest of times, in seconds.
+pub(crate) fn best(times: &[Duration]) -> f64 {
+    times.iter().min().map_or(f64::NAN, Duration::as_secs_f64)
 }

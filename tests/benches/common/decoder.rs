@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use burn_tensor::{DType, Tensor, TensorData};
 use voxtral_nn::{KvCache, NnError};
 
-use crate::{
+use super::{
     B,
     clock::{Limits, time},
     layers::{Passes, Stage},
@@ -68,8 +68,8 @@ fn turning(model: &Model, ring: &mut KvCache<B>) -> Result<Option<Stage>, NnErro
     Ok(passes.stage(name, 1, false))
 }
 
-/// Lets the ring hold noise up to this position.
-fn fill(model: &Model, ring: &mut KvCache<B>, held: usize) -> Result<(), NnError> {
+/// Lets the cache hold noise up to this position: nothing is computed.
+pub(crate) fn fill(model: &Model, ring: &mut KvCache<B>, held: usize) -> Result<(), NnError> {
     let new = held.saturating_sub(ring.len());
     if new == 0 {
         return Ok(());
@@ -95,7 +95,7 @@ fn pass(model: &Model, ring: &mut KvCache<B>, passes: &mut Passes) -> Result<(),
 }
 
 /// One token: the sum of its embedding and that of the sound, through the decoder, to scores.
-fn step(model: &Model, ring: &mut KvCache<B>) -> Result<(), NnError> {
+pub(crate) fn step(model: &Model, ring: &mut KvCache<B>) -> Result<(), NnError> {
     let width = model.config.decoder.hidden_size;
     let data = TensorData::new(noise(width, 5), [1, 1, width]);
     let sound = Tensor::<B, 3>::from_data(data, (&Default::default(), DType::F32));
