@@ -242,12 +242,21 @@ fn request() -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// What the instructions do, by their description.
     #[derive(Clone, Copy)]
-    struct Model;
+    pub(crate) struct Model;
+
+    /// Where the rest of what is needed is there.
+    pub(crate) fn model() -> Option<Tiles<Model>> {
+        let available = crate::Isa::Avx512Vnni.is_available();
+        if !available {
+            eprintln!("not run: this processor has no AVX-512");
+        }
+        available.then_some(Tiles(Model))
+    }
 
     impl Unit for Model {
         fn configure(self) {}
@@ -289,10 +298,7 @@ mod tests {
         use crate::product::{Product, Shape};
         use crate::source::Rows;
 
-        if !crate::Isa::Avx512Vnni.is_available() {
-            eprintln!("not run: this processor has no AVX-512");
-            return;
-        }
+        let Some(tiles) = model() else { return };
         for (rows, inputs, outputs) in [(1, 1, 1), (33, 70, 40), (40, 1100, 17), (450, 64, 130)] {
             let noise = |count: usize, seed: f64| -> Vec<f32> {
                 let value = |i: usize| ((i as f64 + seed).sin() * 43_758.545_3).fract() as f32;
@@ -318,7 +324,7 @@ mod tests {
                 values: &weight,
                 inputs,
             };
-            gemm(Tiles(Model), product, source, Shared::new(&mut out));
+            gemm(tiles, product, source, Shared::new(&mut out));
             for row in 0..rows {
                 for output in 0..outputs {
                     let expected: f64 = (0..inputs)

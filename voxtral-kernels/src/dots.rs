@@ -83,6 +83,16 @@ impl Micro for Pairs {
             }
         }
     }
+
+    #[inline(always)]
+    unsafe fn narrow(self, to: *mut u16, value: __m512) {
+        // SAFETY: `self` exists, and the pointer is the caller's; both types are 256 bits of any
+        // value.
+        unsafe {
+            let narrow: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(value));
+            _mm256_storeu_si256(to.cast(), narrow);
+        }
+    }
 }
 
 /// The same bits as pairs of bfloat16.
