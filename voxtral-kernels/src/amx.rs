@@ -5,6 +5,7 @@
 //! but the eight instructions on any processor.
 
 use std::arch::asm;
+use std::arch::x86_64::__m512;
 
 use crate::micro::{Micro, PANEL, PANEL_WORDS, ROW, STEP, Tile};
 use crate::simd::Kernel;
@@ -34,8 +35,8 @@ pub(crate) trait Unit: Copy + Send + Sync {
     unsafe fn multiply(self, of: Tile);
 }
 
-/// AMX with bfloat16, and what [`Avx512`] has. A value exists only where the processor has them and
-/// the system lets this process use them.
+/// AMX with bfloat16, and what [`Pairs`](crate::dots::Pairs) has. A value exists only where the
+/// processor has them and the system lets this process use them.
 #[derive(Clone, Copy)]
 pub(crate) struct Tiles<U = Hardware>(U);
 
@@ -46,15 +47,17 @@ pub(crate) struct Hardware(());
 impl Tiles {
     /// # Safety
     ///
-    /// The processor has AMX with bfloat16 and what [`Avx512`] has, and the system lets this process
-    /// use them.
+    /// The processor has AMX with bfloat16 and what [`Pairs`](crate::dots::Pairs) has, and the
+    /// system lets this process use them.
     pub(crate) unsafe fn new_unchecked() -> Self {
         Self(Hardware(()))
     }
 }
 
 impl<U: Unit> Tiles<U> {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+    #[target_feature(
+        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c"
+    )]
     fn enter<K: Kernel>(self, kernel: K) {
         kernel.run(self.simd());
     }
@@ -85,6 +88,12 @@ impl<U: Unit> Micro for Tiles<U> {
     unsafe fn tile(self, of: Tile) {
         // SAFETY: the caller's; kernels run between `configure` and `release`.
         unsafe { self.0.multiply(of) };
+    }
+
+    #[inline(always)]
+    unsafe fn narrow(self, to: *mut u16, value: __m512) {
+        // SAFETY: `self` exists, and the pointer is the caller's.
+        unsafe { crate::dots::narrow(to, value) };
     }
 }
 
@@ -251,9 +260,9 @@ pub(crate) mod tests {
 
     /// Where the rest of what is needed is there.
     pub(crate) fn model() -> Option<Tiles<Model>> {
-        let available = crate::Isa::Avx512Vnni.is_available();
+        let available = crate::Isa::Avx512Bf16.is_available();
         if !available {
-            eprintln!("not run: this processor has no AVX-512");
+            eprintln!("not run: this processor has no AVX512-BF16");
         }
         available.then_some(Tiles(Model))
     }
@@ -289,7 +298,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// The whole product around the instructions, on any processor with AVX-512.
+    /// The whole product around the instructions, on any processor with AVX512-BF16.
     #[test]
     fn tiles_make_the_product() {
         use crate::buffer::Shared;

@@ -17,11 +17,10 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::ptr::null;
 
 use super::{Attend, overlap};
 use crate::buffer::Buffer;
-use crate::exp::exp2_negative;
+use crate::exp::exp2_scaled;
 use crate::micro::{Micro, PANEL, PANEL_WORDS, ROW, STEP, Tile, WORDS};
 use crate::simd::{Kernel, MAX_LANES, Simd};
 use crate::threads::{for_each_part, threads};
@@ -38,10 +37,13 @@ const SPAN: usize = STEP * Bf16Word::INPUTS;
 
 /// The most rows of a task: so many share a packed block, and what they have fits the second-level
 /// cache. Whole tiles of 12 and of 32 rows.
-const TASK_ROWS: usize = 192;
+const TASK_ROWS: usize = 384;
 
 /// Tasks for each thread, so that none waits long for the last.
 const TASKS_PER_THREAD: usize = 4;
+
+/// What stands for a key or value beyond a block.
+static ZEROS: [u16; LONGEST] = [0; LONGEST];
 
 /// The most rows of a tile.
 const MOST_ROWS: usize = 32;
@@ -69,7 +71,8 @@ pub(super) fn prefill<M: Micro<Word = Bf16Word>>(micro: M, of: Attend<'_, u16>) 
     let rows = shape.queries * of.group();
     let tiles = rows.div_ceil(M::ROWS);
     let wanted = (threads() * TASKS_PER_THREAD).div_ceil(heads);
-    let task_rows = M::ROWS * tiles.div_ceil(wanted).min(TASK_ROWS / M::ROWS);
+    let wanted = wanted.max(rows.div_ceil(TASK_ROWS));
+    let task_rows = M::ROWS * tiles.div_ceil(wanted);
     let tasks = rows.div_ceil(task_rows);
     for_each_part(heads * tasks, of.multiplications(), |i| {
         let head = i / tasks;
@@ -268,7 +271,7 @@ impl<M: Micro<Word = Bf16Word>> Task<'_, M> {
     #[inline(always)]
     fn pack_block(&self, first: usize, block: &Range<usize>, keys: &mut [u32], values: &mut [u32]) {
         let slots = self.of.shape.keys;
-        let mut rows = [[null(); BLOCK]; 2];
+        let mut rows = [[ZEROS.as_ptr(); BLOCK]; 2];
         let mut slot = block.start % slots;
         for i in block.start - first..block.end - first {
             for (rows, held) in rows
@@ -284,7 +287,7 @@ impl<M: Micro<Word = Bf16Word>> Task<'_, M> {
         }
         let mut span = (block.start - first) / SPAN * SPAN;
         while span < block.end - first {
-            // SAFETY: what is not null is a key or value that is there.
+            // SAFETY: each is a key or value that is there, or `ZEROS`.
             unsafe {
                 self.pack_keys(span, &rows[0], keys);
                 self.pack_values(span, &rows[1], values);
@@ -297,7 +300,7 @@ impl<M: Micro<Word = Bf16Word>> Task<'_, M> {
     ///
     /// # Safety
     ///
-    /// Those that are not null have the elements of a key.
+    /// Each has the elements of a key.
     #[inline(always)]
     unsafe fn pack_keys(&self, span: usize, keys: &[*const u16; BLOCK], to: &mut [u32]) {
         let simd = self.micro.simd();
@@ -307,32 +310,32 @@ impl<M: Micro<Word = Bf16Word>> Task<'_, M> {
         for first in (span..span + SPAN).step_by(lanes) {
             let at = elements.panel::<M>(first / PANEL);
             let to = &mut to[at..][..elements.words * PANEL];
+            let keys = &keys[first..first + lanes];
             for word in (0..elements.words).step_by(lanes) {
                 let element = word * Bf16Word::INPUTS;
-                let len = (lanes * Bf16Word::INPUTS).min(d.saturating_sub(element));
                 let mut turned = [simd.splat(0.0); MAX_LANES];
-                for (turned, &key) in turned.iter_mut().zip(&keys[first..first + lanes]) {
-                    if key.is_null() || len == 0 {
-                        continue;
+                if d - element.min(d) >= lanes * Bf16Word::INPUTS {
+                    for (turned, key) in turned.iter_mut().zip(keys) {
+                        // SAFETY: a vector of words is left of the key.
+                        *turned = unsafe { simd.load(key.add(element).cast()) };
                     }
-                    let mut end = [0; MAX_LANES * Bf16Word::INPUTS];
-                    // SAFETY: `len` elements of the key are left, and either they or `end` are a
-                    // vector of words.
-                    unsafe {
-                        let key = key.add(element);
-                        *turned = if len == lanes * Bf16Word::INPUTS {
-                            simd.load(key.cast())
-                        } else {
-                            key.copy_to_nonoverlapping(end.as_mut_ptr(), len);
-                            simd.load(end.as_ptr().cast())
-                        };
+                } else if element < d {
+                    for (turned, key) in turned.iter_mut().zip(keys) {
+                        let mut end = [0; MAX_LANES * Bf16Word::INPUTS];
+                        // SAFETY: so much is left of the key, and `end` is a vector of words.
+                        unsafe {
+                            let rest = key.add(element);
+                            rest.copy_to_nonoverlapping(end.as_mut_ptr(), d - element);
+                            *turned = simd.load(end.as_ptr().cast());
+                        }
                     }
                 }
                 simd.transpose(&mut turned);
+                let to = &mut to[word * PANEL + first % PANEL..];
+                assert!(to.len() >= (lanes - 1) * PANEL + lanes);
                 for (i, turned) in turned.into_iter().take(lanes).enumerate() {
-                    let to = &mut to[(word + i) * PANEL + first % PANEL..][..lanes];
-                    // SAFETY: the slice has `LANES` words.
-                    unsafe { simd.store(to.as_mut_ptr().cast(), turned) };
+                    // SAFETY: by the line above.
+                    unsafe { simd.store(to.as_mut_ptr().add(i * PANEL).cast(), turned) };
                 }
             }
         }
@@ -342,34 +345,38 @@ impl<M: Micro<Word = Bf16Word>> Task<'_, M> {
     ///
     /// # Safety
     ///
-    /// Those that are not null have the elements of a value.
+    /// Each has the elements of a value.
     #[inline(always)]
     unsafe fn pack_values(&self, span: usize, values: &[*const u16; BLOCK], to: &mut [u32]) {
         let d = self.of.shape.head_dim;
+        let pairs = values[span..span + SPAN].as_chunks::<{ Bf16Word::INPUTS }>();
         for panel in 0..self.width() / PANEL {
             let element = panel * PANEL;
-            let len = PANEL.min(d.saturating_sub(element));
             let at = POSITIONS.panel::<M>(panel) + span / Bf16Word::INPUTS * PANEL;
-            let to = &mut to[at..][..STEP * PANEL];
-            let pairs = values[span..span + SPAN].as_chunks::<{ Bf16Word::INPUTS }>();
-            for (to, pair) in to.as_chunks_mut::<PANEL>().0.iter_mut().zip(pairs.0) {
-                let mut halves = [[0; PANEL]; Bf16Word::INPUTS];
-                for (half, value) in halves.iter_mut().zip(pair) {
-                    if value.is_null() || len == 0 {
-                        continue;
-                    }
-                    // SAFETY: `len` elements of the value are left, at most a panel.
-                    unsafe {
-                        let value = value.add(element);
-                        if len == PANEL {
-                            *half = value.cast::<[u16; PANEL]>().read_unaligned();
-                        } else {
-                            value.copy_to_nonoverlapping(half.as_mut_ptr(), len);
+            let to = to[at..][..STEP * PANEL].as_chunks_mut::<PANEL>().0;
+            if d - element.min(d) >= PANEL {
+                for (to, pair) in to.iter_mut().zip(pairs.0) {
+                    // SAFETY: a panel is left of each value.
+                    let [low, high] = unsafe {
+                        [
+                            pair[0].add(element).cast::<[u16; PANEL]>().read_unaligned(),
+                            pair[1].add(element).cast::<[u16; PANEL]>().read_unaligned(),
+                        ]
+                    };
+                    interleave(&low, &high, to);
+                }
+            } else {
+                let rest = d - element.min(d);
+                for (to, pair) in to.iter_mut().zip(pairs.0) {
+                    let mut halves = [[0; PANEL]; Bf16Word::INPUTS];
+                    for (half, value) in halves.iter_mut().zip(pair) {
+                        // SAFETY: so much is left of the value, less than a panel.
+                        unsafe {
+                            let value = value.add(d - rest);
+                            value.copy_to_nonoverlapping(half.as_mut_ptr(), rest);
                         }
                     }
-                }
-                for (to, (&low, &high)) in to.iter_mut().zip(halves[0].iter().zip(&halves[1])) {
-                    *to = u32::from(low) | u32::from(high) << 16;
+                    interleave(&halves[0], &halves[1], to);
                 }
             }
         }
@@ -446,7 +453,7 @@ impl<M: Micro<Word = Bf16Word>> Task<'_, M> {
     fn weigh(&self, of: &mut Step<'_>, spans: &Range<usize>) {
         let simd = self.micro.simd();
         let lanes = <M::Simd as Simd>::LANES;
-        let scale = simd.splat(self.of.scale());
+        let scale = self.of.scale();
         let width = self.width();
         let (start, end) = (spans.start * SPAN, spans.end * SPAN);
         let count = of.rows.len();
@@ -474,7 +481,7 @@ impl<M: Micro<Word = Bf16Word>> Task<'_, M> {
             // SAFETY: the most rows are a multiple of the lanes.
             unsafe {
                 let at = scales.as_mut_ptr().add(row);
-                simd.store(at, exp2_negative(simd, simd.mul(simd.load(at), scale)));
+                simd.store(at, exp2_scaled(simd, simd.load(at), scale));
             }
             row += lanes;
         }
@@ -487,7 +494,7 @@ impl<M: Micro<Word = Bf16Word>> Task<'_, M> {
                 unsafe {
                     let score = simd.load(of.scores.as_ptr().add(row * BLOCK + i));
                     // The maximum comes off before the scale, so that nothing is left of it.
-                    let weight = exp2_negative(simd, simd.mul(simd.sub(score, shift), scale));
+                    let weight = exp2_scaled(simd, simd.sub(score, shift), scale);
                     sum = simd.add(sum, weight);
                     let to = of.weights.as_mut_ptr().add(row * ROW).cast::<u16>();
                     self.micro.narrow(to.add(i), weight);
@@ -529,6 +536,14 @@ impl<M: Micro<Word = Bf16Word>> Task<'_, M> {
                 *out = sum * scale;
             }
         }
+    }
+}
+
+/// Words of two rows.
+#[inline(always)]
+fn interleave(low: &[u16; PANEL], high: &[u16; PANEL], to: &mut [u32; PANEL]) {
+    for (to, (&low, &high)) in to.iter_mut().zip(low.iter().zip(high)) {
+        *to = u32::from(low) | u32::from(high) << 16;
     }
 }
 
