@@ -14,15 +14,16 @@
 //! | [`Isa::Portable`] | everywhere, the only one on ARM | 4 | 4 weights × 8 rows | integer operations |
 //!
 //! The best that the processor has is chosen at run time, or what `VOXTRAL_ISA` (`avx512`, `avx2`,
-//! `portable`) names.
-//!
-//! Attention is computed in `f32` as well, but for many queries to keys and values in bfloat16: on
-//! [`Isa::Avx512Bf16`] and [`Isa::Amx`] both of its products are of bfloat16 and summed in `f32`,
-//! with queries and weights rounded to it ([`Kernels::attend`] says what that changes at most).
+//! `portable`) names. `vdpbf16ps` of AVX512-BF16 is not used: it rounds the input to bfloat16, and
+//! where it was measured it was slower than multiplication in `f32`.
 //!
 //! A result is the same, bit for bit, on any number of threads. It depends on the instruction set,
 //! and on whether the rows are few or many, but not on the other rows: what a row gives alone it
 //! gives among 8, and what it gives among 9 it gives among 1500.
+//!
+//! Attention is computed in `f32`, but for many queries to keys and values in bfloat16: there both
+//! of its products are of tiles on [`Isa::Amx`], and of pairs on [`Isa::Avx512Bf16`], with queries
+//! and weights rounded to bfloat16 ([`Kernels::attend`] says what that changes at most).
 //!
 //! ```
 //! use voxtral_kernels::{Kernels, Shape, Weight};
