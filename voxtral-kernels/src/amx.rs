@@ -5,6 +5,7 @@
 //! but the eight instructions on any processor.
 
 use std::arch::asm;
+use std::arch::x86_64::__m512;
 
 use crate::micro::{Micro, PANEL, PANEL_WORDS, ROW, STEP, Tile};
 use crate::simd::Kernel;
@@ -34,8 +35,8 @@ pub(crate) trait Unit: Copy + Send + Sync {
     unsafe fn multiply(self, of: Tile);
 }
 
-/// AMX with bfloat16, and what [`Avx512`] has. A value exists only where the processor has them and
-/// the system lets this process use them.
+/// AMX with bfloat16, and what [`Pairs`](crate::dots::Pairs) has. A value exists only where the
+/// processor has them and the system lets this process use them.
 #[derive(Clone, Copy)]
 pub(crate) struct Tiles<U = Hardware>(U);
 
@@ -46,15 +47,17 @@ pub(crate) struct Hardware(());
 impl Tiles {
     /// # Safety
     ///
-    /// The processor has AMX with bfloat16 and what [`Avx512`] has, and the system lets this process
-    /// use them.
+    /// The processor has AMX with bfloat16 and what [`Pairs`](crate::dots::Pairs) has, and the
+    /// system lets this process use them.
     pub(crate) unsafe fn new_unchecked() -> Self {
         Self(Hardware(()))
     }
 }
 
 impl<U: Unit> Tiles<U> {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+    #[target_feature(
+        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c"
+    )]
     fn enter<K: Kernel>(self, kernel: K) {
         kernel.run(self.simd());
     }
@@ -85,6 +88,12 @@ impl<U: Unit> Micro for Tiles<U> {
     unsafe fn tile(self, of: Tile) {
         // SAFETY: the caller's; kernels run between `configure` and `release`.
         unsafe { self.0.multiply(of) };
+    }
+
+    #[inline(always)]
+    unsafe fn narrow(self, to: *mut u16, value: __m512) {
+        // SAFETY: `self` exists, and the pointer is the caller's.
+        unsafe { crate::dots::narrow(to, value) };
     }
 }
 
@@ -242,12 +251,21 @@ fn request() -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// What the instructions do, by their description.
     #[derive(Clone, Copy)]
-    struct Model;
+    pub(crate) struct Model;
+
+    /// Where the rest of what is needed is there.
+    pub(crate) fn model() -> Option<Tiles<Model>> {
+        let available = crate::Isa::Avx512Bf16.is_available();
+        if !available {
+            eprintln!("not run: this processor has no AVX512-BF16");
+        }
+        available.then_some(Tiles(Model))
+    }
 
     impl Unit for Model {
         fn configure(self) {}
@@ -280,7 +298,7 @@ mod tests {
         }
     }
 
-    /// The whole product around the instructions, on any processor with AVX-512.
+    /// The whole product around the instructions, on any processor with AVX512-BF16.
     #[test]
     fn tiles_make_the_product() {
         use crate::buffer::Shared;
@@ -289,10 +307,7 @@ mod tests {
         use crate::product::{Product, Shape};
         use crate::source::Rows;
 
-        if !crate::Isa::Avx512Vnni.is_available() {
-            eprintln!("not run: this processor has no AVX-512");
-            return;
-        }
+        let Some(tiles) = model() else { return };
         for (rows, inputs, outputs) in [(1, 1, 1), (33, 70, 40), (40, 1100, 17), (450, 64, 130)] {
             let noise = |count: usize, seed: f64| -> Vec<f32> {
                 let value = |i: usize| ((i as f64 + seed).sin() * 43_758.545_3).fract() as f32;
@@ -318,7 +333,7 @@ mod tests {
                 values: &weight,
                 inputs,
             };
-            gemm(Tiles(Model), product, source, Shared::new(&mut out));
+            gemm(tiles, product, source, Shared::new(&mut out));
             for row in 0..rows {
                 for output in 0..outputs {
                     let expected: f64 = (0..inputs)

@@ -77,6 +77,26 @@ impl Micro for Pairs {
             }
         }
     }
+
+    #[inline(always)]
+    unsafe fn narrow(self, to: *mut u16, value: __m512) {
+        // SAFETY: `self` exists, and the pointer is the caller's.
+        unsafe { narrow(to, value) };
+    }
+}
+
+/// Narrows to bfloat16; what is subnormal becomes 0.
+///
+/// # Safety
+///
+/// The processor has BF16, and `to` is valid for writes of 16 values.
+#[inline(always)]
+pub(crate) unsafe fn narrow(to: *mut u16, value: __m512) {
+    // SAFETY: the caller's; both types are 256 bits of any value.
+    unsafe {
+        let narrow: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(value));
+        _mm256_storeu_si256(to.cast(), narrow);
+    }
 }
 
 /// The same bits as pairs of bfloat16.

@@ -32,6 +32,17 @@ pub(crate) fn exp2_negative<S: Simd>(simd: S, x: S::V) -> S::V {
     simd.if_less(x, simd.splat(LEAST), simd.splat(0.0), power)
 }
 
+/// `2^(a x)` for `a > 0` and `x ≤ 0`, 0 below 2^−126.5, exactly 1 at 0, NaN of NaN.
+#[inline(always)]
+pub(crate) fn exp2_scaled<S: Simd>(simd: S, x: S::V, a: f32) -> S::V {
+    // The exponent of 0 is that of 2⁻¹²⁷. A constant first: NaN stays.
+    let x = simd.max(simd.splat(-127.0 / a), x);
+    let rounded = simd.mul_add(x, simd.splat(a), simd.splat(ROUND));
+    let n = simd.sub(simd.splat(ROUND), rounded);
+    let r = simd.mul_add(x, simd.splat(a), n);
+    scaled(simd, r, rounded)
+}
+
 /// `e^x` for `x ≤ 0`, 0 below e⁻⁸⁷, NaN of NaN. The relative error is at most 2e-7.
 #[inline(always)]
 pub(crate) fn exp_negative<S: Simd>(simd: S, x: S::V) -> S::V {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 /// An instruction set for which there are kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
-    /// What [`Avx512Vnni`](Self::Avx512Vnni) has, and tiles of bfloat16.
+    /// What [`Avx512Bf16`](Self::Avx512Bf16) has, and tiles of bfloat16.
     Amx,
     /// What [`Avx512Vnni`](Self::Avx512Vnni) has, and dot products of pairs of bfloat16.
     Avx512Bf16,
@@ -96,7 +96,7 @@ impl Isa {
     pub fn is_available(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Amx => crate::amx::is_available() && Self::Avx512Vnni.is_available(),
+            Self::Amx => crate::amx::is_available() && Self::Avx512Bf16.is_available(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => {
                 is_x86_feature_detected!("avx512bf16") && Self::Avx512Vnni.is_available()

@@ -29,6 +29,10 @@
 //! and on whether the rows are few or many, but not on the other rows: what a row gives alone it
 //! gives among 8, and what it gives among 9 it gives among 1500.
 //!
+//! Attention is computed in `f32`, but for many queries to keys and values in bfloat16: there both
+//! of its products are of tiles on [`Isa::Amx`], and of pairs on [`Isa::Avx512Bf16`], with queries
+//! and weights rounded to bfloat16 ([`Kernels::attend`] says what that changes at most).
+//!
 //! ```
 //! use voxtral_kernels::{Kernels, Shape, Weight};
 //!

@@ -66,6 +66,17 @@ pub(crate) trait Micro: Copy + Send + Sync {
     /// The pointers are valid for [`Micro::ROWS`] rows, [`Micro::PANELS`] panels and the shapes that
     /// [`Tile`] states.
     unsafe fn tile(self, tile: Tile);
+
+    /// Narrows to bfloat16 as [`Simd::store_bf16`] does, but what is subnormal may become 0.
+    ///
+    /// # Safety
+    ///
+    /// `to` is valid for writes of a vector's values.
+    #[inline(always)]
+    unsafe fn narrow(self, to: *mut u16, value: <Self::Simd as Simd>::V) {
+        // SAFETY: the caller's.
+        unsafe { self.simd().store_bf16(to, value) };
+    }
 }
 
 /// Multiplication and addition of `f32`.

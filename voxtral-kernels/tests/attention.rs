@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use common::{kernels, noise, on_threads};
 use half::bf16;
 use voxtral_kernels::{
-    AttentionShape, Cache, Kernels, KeysValues, LayerError, Mask, Strided, Strides,
+    AttentionShape, Cache, Isa, Kernels, KeysValues, LayerError, Mask, Strided, Strides,
 };
 
 fn window(positions: usize) -> Mask {
@@ -152,6 +152,21 @@ impl Case {
         )
     }
 
+    /// In both formats.
+    fn run_each(&self, kernels: Kernels) -> [Vec<f32>; 2] {
+        let (_, keys, values) = self.narrow();
+        [self.run(kernels), self.run_narrow(kernels, &keys, &values)]
+    }
+
+    /// The roundings of queries and weights where keys and values are bfloat16.
+    fn narrow_roundings(&self, isa: Isa) -> [f64; 2] {
+        let pairs = matches!(isa, Isa::Amx | Isa::Avx512Bf16);
+        match pairs && self.shape.queries > 8 && self.shape.head_dim <= 512 {
+            true => [BF16; 2],
+            false => [0.0; 2],
+        }
+    }
+
     /// Compares with the definition in `f64`.
     ///
     /// A score is a sum of `d` products, whose error is at most `(d + 3) ε Σ|q||k| / √d` with that
@@ -159,8 +174,12 @@ impl Case {
     /// `ε` twice the unit roundoff). Weights are off by the exponential of that and its own few ε,
     /// in the numerator and in the denominator; and the sums of `n` weighted values, which are
     /// scaled once for each of `n / 64` blocks at most, by `n + n / 64 + 10` roundings.
+    ///
+    /// Where queries are rounded to bfloat16, by `u = 2⁻⁸` of each element at most, a score is off
+    /// by another `u Σ|q||k| / √d`; where weights are, the numerator is by another `u Σ w|v|`.
+    /// Products of pairs take what is subnormal as 0.
     #[track_caller]
-    fn assert(&self, results: &[(String, Vec<f32>)]) {
+    fn assert(&self, results: &[Found]) {
         let AttentionShape {
             batch,
             heads,
@@ -203,13 +222,20 @@ impl Case {
                         }
                     }
                     let n = seen.len() as f64;
-                    let weights =
-                        (2.0 * (2.0 * (d as f64 + 3.0) * eps * size + 4.0 * eps)).exp_m1();
+                    let score = 2.0 * (d as f64 + 3.0) * eps * size + 4.0 * eps;
                     let rounding = (n + n / 64.0 + 10.0) * eps;
-                    for (what, found) in results {
-                        let found = row(found, asked, [b, h, i]);
+                    for Found {
+                        what,
+                        rounded: [of_queries, of_weights],
+                        values,
+                    } in results
+                    {
+                        let found = row(values, asked, [b, h, i]);
+                        let weights = (2.0 * (score + of_queries * size)).exp_m1();
+                        let weights = weights + of_weights * (1.0 + weights);
                         for c in 0..d {
-                            let tolerance = (weights + rounding) * sizes[c] + 1e-37;
+                            let least = 1e-37 + n * f64::from(f32::MIN_POSITIVE);
+                            let tolerance = (weights + rounding) * sizes[c] + least;
                             assert!(
                                 (found[c] - expected[c]).abs() <= tolerance,
                                 "{what}, {:?} {:?} end {}, batch {b}, head {h}, query {i}, \
@@ -230,17 +256,50 @@ impl Case {
     /// On every instruction set, in both formats.
     #[track_caller]
     fn check(&self) {
-        let (widened, keys, values) = self.narrow();
-        let of = |format: &str, run: &dyn Fn(Kernels) -> Vec<f32>| -> Vec<(String, Vec<f32>)> {
-            kernels()
-                .map(|kernels| (format!("{} {format}", kernels.isa()), run(kernels)))
-                .collect()
-        };
-        self.assert(&of("f32", &|kernels| self.run(kernels)));
-        widened.assert(&of("bf16", &|kernels| {
-            widened.run_narrow(kernels, &keys, &values)
-        }));
+        let (mut widened, keys, values) = self.narrow();
+        let exact = kernels().map(|kernels| Found {
+            what: format!("{} f32", kernels.isa()),
+            rounded: [0.0; 2],
+            values: self.run(kernels),
+        });
+        self.assert(&exact.collect::<Vec<_>>());
+        let narrow = kernels().map(|kernels| Found {
+            what: format!("{} bf16", kernels.isa()),
+            rounded: widened.narrow_roundings(kernels.isa()),
+            values: widened.run_narrow(kernels, &keys, &values),
+        });
+        widened.assert(&narrow.collect::<Vec<_>>());
+        // What is rounded hides small mistakes. Queries that are bfloat16 already are not, and
+        // neither are weights that are all 1.
+        for scale in [1.0, 0.0] {
+            for q in &mut widened.q {
+                *q = scale * bf16::from_f32(*q).to_f32();
+            }
+            let rounding = |kernels: &Kernels| widened.narrow_roundings(kernels.isa())[1];
+            let narrow = kernels()
+                .filter(|kernels| rounding(kernels) > 0.0)
+                .map(|kernels| Found {
+                    what: format!("{} bf16, queries times {scale}", kernels.isa()),
+                    rounded: [0.0, f64::from(scale) * rounding(&kernels)],
+                    values: widened.run_narrow(kernels, &keys, &values),
+                });
+            let narrow: Vec<_> = narrow.collect();
+            if !narrow.is_empty() {
+                widened.assert(&narrow);
+            }
+        }
     }
+}
+
+/// What a rounding to bfloat16 changes at most.
+const BF16: f64 = 1.0 / 256.0;
+
+/// A result.
+struct Found {
+    what: String,
+    /// What queries and weights are rounded by at most.
+    rounded: [f64; 2],
+    values: Vec<f32>,
 }
 
 /// `[heads, kv_heads]` of one sequence.
@@ -386,14 +445,16 @@ fn what_is_not_a_number_stays_where_it_is() {
     for queries in [5, 8, 40] {
         let (keys, d) = (200, 64);
         let mut case = Case::new(shape([4, 2], queries, keys, d), Mask::Causal, keys, false);
-        let clean: Vec<Vec<f32>> = kernels().map(|kernels| case.run(kernels)).collect();
+        let clean: Vec<_> = kernels().map(|kernels| case.run_each(kernels)).collect();
         let bad = 2;
         case.q[bad * d] = f32::NAN;
         // The key of the last position but one.
         case.keys[(keys - 2) * d + 1] = f32::NAN;
         for (kernels, clean) in kernels().zip(&clean) {
-            let found = case.run(kernels);
+            let found = case.run_each(kernels).concat();
+            let clean = clean.concat();
             for (row, (found, clean)) in found.chunks(d).zip(clean.chunks(d)).enumerate() {
+                let row = row % (4 * queries);
                 let (head, query) = (row / queries, row % queries);
                 let spoiled = head == 0 && query == bad || head < 2 && query >= queries - 2;
                 assert_eq!(
@@ -434,7 +495,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
     for (queries, keys) in [(1, 3000), (5, 1500), (100, 600)] {
         let case = Case::new(shape([8, 4], queries, keys, 64), Mask::Causal, keys, false);
         for kernels in kernels() {
-            let results = on_threads(|| case.run(kernels));
+            let results = on_threads(|| case.run_each(kernels));
             assert!(results.iter().all(|result| *result == results[0]));
         }
     }
@@ -476,7 +537,7 @@ fn a_query_does_not_depend_on_the_others() {
                         }
                     }
                 }
-                case.run(kernels)
+                case.run_each(kernels)
             };
             for kernels in kernels() {
                 let all = call(kernels, 0, most);
@@ -486,7 +547,8 @@ fn a_query_does_not_depend_on_the_others() {
                     (1, (counts.start + 2).min(most - 1)),
                 ] {
                     let some = call(kernels, first, count);
-                    for head in 0..heads {
+                    for (format, head) in (0..2 * heads).map(|i| (i % 2, i / 2)) {
+                        let (all, some) = (&all[format], &some[format]);
                         let all = &all[(head * most + first) * d..][..count * d];
                         let some = &some[head * count * d..][..count * d];
                         assert!(

@@ -333,6 +333,10 @@ fn narrowing_rounds_to_the_nearest() {
         f32::from_bits(0x7f7f_7fff),
     ]);
     x.extend([0x7f80_0001, 0xffff_ffff, 0x7fff_ffff, 0xff80_0001].map(f32::from_bits));
+    // So many that threads share them.
+    while x.len() < 30_000 {
+        x.extend_from_within(..);
+    }
     for kernels in kernels() {
         for count in [x.len(), 17, 3, 0] {
             let x = &x[x.len() - count..];

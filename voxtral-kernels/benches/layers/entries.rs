@@ -13,6 +13,8 @@ pub(crate) struct Entry {
     pub(crate) bytes: f64,
     /// Those of products, which the other kernels have few of.
     pub(crate) multiplications: f64,
+    /// Whether those may be of bfloat16.
+    pub(crate) narrow: bool,
     pub(crate) seconds: f64,
     /// Computes it with one of several sets of operands.
     call: Box<dyn FnMut(Kernels, usize)>,
@@ -38,6 +40,7 @@ impl Entry {
             name,
             bytes: bytes as f64,
             multiplications: multiplications as f64,
+            narrow: false,
             seconds: f64::INFINITY,
             call: Box::new(call),
             copies: copies(bytes),
@@ -71,8 +74,10 @@ pub(crate) fn all(wanted: &str) -> Vec<Entry> {
         );
         makers.push((name, Box::new(move |name| attend(name, shape, mask, bf16))));
     };
-    attention("encoder", encoder, Mask::Full, false);
-    attention("realtime", realtime, window(750), false);
+    for bf16 in [false, true] {
+        attention("encoder", encoder, Mask::Full, bf16);
+        attention("realtime", realtime, window(750), bf16);
+    }
     attention("prompt", prompt, Mask::Causal, false);
     attention("prompt", prompt, Mask::Causal, true);
     for keys in [400, 1500, 8192] {
@@ -151,7 +156,8 @@ fn attend(name: String, shape: AttentionShape, mask: Mask, bf16: bool) -> Entry 
     let (values_f, values_h): (Vec<f32>, Vec<u16>) = (floats.clone(), halves.clone());
     let q = values(heads * queries * d);
     let mut out = vec![0.0; q.len()];
-    Entry::new(name, bytes, 2 * heads * seen * d, move |kernels, copy| {
+    let multiplications = 2 * heads * seen * d;
+    let mut entry = Entry::new(name, bytes, multiplications, move |kernels, copy| {
         let strides = Strides::heads_first(kv_heads, keys, d);
         let part = copy * held..(copy + 1) * held;
         let cache = match bf16 {
@@ -187,7 +193,9 @@ fn attend(name: String, shape: AttentionShape, mask: Mask, bf16: bool) -> Entry 
         };
         let done = kernels.attend(shape, q, cache, mask, keys, out);
         assert!(done.is_ok());
-    })
+    });
+    entry.narrow = bf16 && queries > 8;
+    entry
 }
 
 fn gelu(name: String) -> Entry {

@@ -4,6 +4,11 @@
 //! |---|---|---|---|
 //! | 1 to 8 | `decode` | memory | keys and values are read once for all queries of a group of heads |
 //! | more | `prefill` | arithmetic | blocks of queries and of keys in cache, sums in registers |
+//! | more, of bfloat16 | `pairs` | arithmetic | the same by products of pairs of bfloat16 |
+//!
+//! The last one needs [`Isa::Amx`] or [`Isa::Avx512Bf16`], whose products of bfloat16 are faster
+//! than those of `f32`, and heads of at most 512 elements. It rounds the queries and the weights
+//! to bfloat16, as the keys and values are that it takes; all else is `f32` everywhere.
 //!
 //! Scores are never held for all keys: both keep a running maximum and sum of each query, and what
 //! was added up before is scaled when the maximum grows (Milakov & Gimelshein, 2018,
@@ -17,16 +22,22 @@
 //! as long as it is computed by the same kernel.
 
 mod decode;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
 mod prefill;
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use crate::Isa;
 use crate::Kernels;
 use crate::buffer::Shared;
 use crate::dispatch::Job;
 use crate::simd::Simd;
 use crate::strides::{LayerError, Strided, Strides, check_input, check_output};
+#[cfg(target_arch = "x86_64")]
+use crate::{amx, dots};
 
 /// The largest number of queries that is a few.
 const FEW_QUERIES: usize = 8;
@@ -276,6 +287,13 @@ impl Kernels {
     /// must be finite, and with more than 8 queries so must be values that some of them do not
     /// see: what is not finite in them may reach those as well.
     ///
+    /// All arithmetic is in `f32`, but for more than 8 queries to a cache in bfloat16 on
+    /// [`Isa::Amx`] and [`Isa::Avx512Bf16`]. There queries and weights are rounded to bfloat16,
+    /// whose unit roundoff is `u = 2⁻⁸`: a score is off by `δ = u Σ|q||k| / √head_dim` at most, so
+    /// that every weight keeps within a factor of `e^2δ`, and its rounding adds one of `1 ± u`. The
+    /// result is off by `(e^2δ (1 + u) − 1) Σ w|v|` at most, and by much less where errors do not
+    /// all agree. Scores must be finite before they are divided by `√head_dim` as well.
+    ///
     /// # Errors
     ///
     /// [`LayerError`] if a dimension is zero that must not be, or there are more keys or queries
@@ -330,7 +348,7 @@ impl Kernels {
                 out,
                 to,
             }),
-            Cache::Bf16(cache) => self.run(Attend {
+            Cache::Bf16(cache) => self.attend_narrow(Attend {
                 shape,
                 mask,
                 end,
@@ -341,5 +359,27 @@ impl Kernels {
             }),
         }
         Ok(())
+    }
+
+    /// Keys and values in bfloat16, by products of pairs where there are many queries and the
+    /// instruction set has them.
+    fn attend_narrow(self, of: Attend<'_, u16>) {
+        #[cfg(target_arch = "x86_64")]
+        if of.shape.queries > FEW_QUERIES && of.shape.head_dim <= pairs::LONGEST {
+            match self.isa() {
+                Isa::Amx => {
+                    // SAFETY: the instruction set of `Kernels` is available.
+                    let tiles = unsafe { amx::Tiles::new_unchecked() };
+                    return pairs::prefill(tiles, of);
+                }
+                Isa::Avx512Bf16 => {
+                    // SAFETY: as above.
+                    let pairs = unsafe { dots::Pairs::new_unchecked() };
+                    return pairs::prefill(pairs, of);
+                }
+                _ => {}
+            }
+        }
+        self.run(of);
     }
 }

@@ -94,9 +94,22 @@ struct Narrow<'a> {
     out: &'a mut [u16],
 }
 
+impl Narrow<'_> {
+    /// About as many multiplications take as long as one element.
+    const COST: usize = 8;
+}
+
 impl Job for Narrow<'_> {
     fn run<S: Simd>(self, simd: S) {
-        simd.vectorize(self);
+        let Self { x, out } = self;
+        assert_eq!(x.len(), out.len());
+        let out = Shared::new(out);
+        for_each_part(x.len().div_ceil(PART), x.len() * Self::COST, |i| {
+            let x = &x[i * PART..x.len().min((i + 1) * PART)];
+            // SAFETY: every part has its own elements.
+            let out = unsafe { out.part(i * PART, x.len()) };
+            simd.vectorize(Narrow { x, out });
+        });
     }
 }
 
