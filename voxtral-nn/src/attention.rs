@@ -90,7 +90,10 @@ impl<B: Backend> Attention<B> {
                 let (k, v) = cache.append(start, k, v);
                 (k, v, start + time)
             }
-            None => (k, v, time),
+            None => {
+                let dtype = self.cache_dtype();
+                (B::hold(k, dtype), B::hold(v, dtype), time)
+            }
         };
         let y = B::attend(q, k, v, self.mask, end).swap_dims(1, 2).reshape([
             batch,

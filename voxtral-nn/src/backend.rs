@@ -28,6 +28,13 @@ pub trait Backend: burn_tensor::backend::Backend {
         DType::F32
     }
 
+    /// Keys or values that no cache holds, in the precision in which one would hold them, where
+    /// attention is faster with it.
+    #[must_use]
+    fn hold(x: Tensor<Self, 4>, _dtype: DType) -> Tensor<Self, 4> {
+        x
+    }
+
     /// Writes `new`, `[batch, heads, count, d]`, into `memory`, `[batch, heads, capacity, d]`,
     /// from position `start` on; in place where `memory` has no other owner.
     #[must_use]

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use burn_flex::{Flex, FlexTensor, Layout};
 use burn_tensor::{Bytes, DType, Int, Tensor, TensorPrimitive, bf16, f16};
 use voxtral_checkpoint::config::Mask;
+use voxtral_kernels::machine::Arithmetic;
 use voxtral_kernels::{
     AttentionShape, Cache, Kernels, KeysValues, LayerError, Shape, ShapeError, Strided, Strides,
     dequantize,
@@ -32,6 +33,26 @@ impl Backend for Flex {
             DType::BF16 | DType::U8 => DType::BF16,
             _ => DType::F32,
         }
+    }
+
+    fn hold(x: Tensor<Self, 4>, dtype: DType) -> Tensor<Self, 4> {
+        let multiplies = Arithmetic::of_bf16(KERNELS.isa()) != Arithmetic::F32;
+        if dtype != DType::BF16 || !multiplies {
+            return x;
+        }
+        let mut x = primitive(x);
+        if x.layout().start_offset() != 0 || x.storage::<f32>().len() != x.layout().num_elements() {
+            x = x.to_contiguous();
+        }
+        // In whatever order the elements lie, they keep it.
+        let mut bits = vec![bf16::ZERO; x.layout().num_elements()];
+        expect(KERNELS.narrow(x.storage::<f32>(), bytemuck::cast_slice_mut(&mut bits)));
+        let layout = x.layout().clone();
+        tensor(FlexTensor::new(
+            Bytes::from_elems(bits),
+            layout,
+            DType::BF16,
+        ))
     }
 
     fn write(memory: Tensor<Self, 4>, start: usize, new: Tensor<Self, 4>) -> Tensor<Self, 4> {
