@@ -492,10 +492,14 @@ fn hidden_values_do_not_matter_to_few_queries() {
 
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
-    for (queries, keys) in [(1, 3000), (5, 1500), (100, 600)] {
+    for (queries, keys) in [(1, 3000), (5, 1500), (60, 300)] {
         let case = Case::new(shape([8, 4], queries, keys, 64), Mask::Causal, keys, false);
         for kernels in kernels() {
-            let results = on_threads(|| case.run_each(kernels));
+            // Few queries take both formats alike.
+            let results = on_threads(|| match queries > 8 {
+                true => case.run_each(kernels).concat(),
+                false => case.run(kernels),
+            });
             assert!(results.iter().all(|result| *result == results[0]));
         }
     }
