@@ -4,8 +4,7 @@ use std::arch::x86_64::*;
 
 use crate::few::Quads;
 use crate::micro::{Micro, PANEL, PANEL_WORDS, ROW, STEP, Tile, UNITS, WORDS, put};
-use crate::quant::{OFFSET, QUAD};
-use crate::shuffle::{Unpack256, Unpack512};
+use crate::quant::{CODES, OFFSET, QUAD, STEPS};
 use crate::simd::{Kernel, Simd};
 use crate::word::{Bf16Word, ByteWord};
 use crate::x86::{Avx2, Avx512};
@@ -190,7 +189,8 @@ impl Quads for Vnni {
     type Dots = __m512i;
     type Sums = __m512;
     type Weights = __m512i;
-    type Unit = (Unpack512, __m512i);
+    /// The values of codes, those of steps, and the steps of the rows.
+    type Unit = (__m512i, __m512, __m512i);
 
     const PANELS: usize = 4;
     // The first operand of the instruction is unsigned.
@@ -205,8 +205,12 @@ impl Quads for Vnni {
     unsafe fn unit(self, steps: *const u16) -> Self::Unit {
         // SAFETY: `self` exists; the pointer is the caller's.
         unsafe {
-            let steps = _mm512_cvtepu16_epi32(_mm256_loadu_si256(steps.cast()));
-            (Unpack512::new(), steps)
+            let codes = _mm_loadu_si128(CODES_ABOVE.as_ptr().cast());
+            (
+                _mm512_broadcast_i32x4(codes),
+                _mm512_loadu_ps(STEP_VALUES.as_ptr()),
+                _mm512_cvtepu16_epi32(_mm256_loadu_si256(steps.cast())),
+            )
         }
     }
 
@@ -225,15 +229,27 @@ impl Quads for Vnni {
     }
 
     #[inline(always)]
-    unsafe fn q4(self, codes: *const u8, (unpack, steps): Self::Unit, block: u32) -> [__m512i; 2] {
+    unsafe fn q4(self, codes: *const u8, (values, _, _): Self::Unit) -> [__m512i; 2] {
         // SAFETY: `self` exists; the pointer is the caller's.
         unsafe {
             prefetch(codes);
-            let multipliers = unpack.multipliers(steps, block);
-            let offset = _mm512_set1_epi8(OFFSET as i8);
-            unpack
-                .levels(_mm512_loadu_si512(codes.cast()), multipliers)
-                .map(|levels| _mm512_xor_si512(levels, offset))
+            let codes = _mm512_loadu_si512(codes.cast());
+            let nibble = _mm512_set1_epi8(15);
+            let low = _mm512_and_si512(codes, nibble);
+            let high = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), nibble);
+            [
+                _mm512_shuffle_epi8(values, low),
+                _mm512_shuffle_epi8(values, high),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn block(self, (_, values, steps): Self::Unit, block: u32, scales: __m512) -> __m512 {
+        // SAFETY: `self` exists. A permutation takes the low four bits of every index.
+        unsafe {
+            let index = _mm512_srl_epi32(steps, _mm_cvtsi32_si128(4 * block as i32));
+            _mm512_mul_ps(scales, _mm512_permutexvar_ps(index, values))
         }
     }
 
@@ -286,7 +302,8 @@ impl Quads for Avx2 {
     type Sums = [__m256; 2];
     /// Absolute values, and the signs that the inputs take.
     type Weights = [[__m256i; 2]; 2];
-    type Unit = (Unpack256, [__m256i; 2]);
+    /// The values of codes, those of the positive steps, and the steps of the rows.
+    type Unit = (__m256i, __m256, [__m256i; 2]);
 
     const PANELS: usize = 2;
     const OFFSET: bool = false;
@@ -301,8 +318,12 @@ impl Quads for Avx2 {
         // SAFETY: `self` exists; the pointer is the caller's.
         unsafe {
             let steps = [steps, steps.add(PANEL / 2)];
-            let steps = steps.map(|steps| _mm256_cvtepu16_epi32(_mm_loadu_si128(steps.cast())));
-            (Unpack256::new(), steps)
+            let codes = _mm_loadu_si128(CODES.as_ptr().cast());
+            (
+                _mm256_broadcastsi128_si256(codes),
+                _mm256_loadu_ps(STEP_VALUES.as_ptr()),
+                steps.map(|steps| _mm256_cvtepu16_epi32(_mm_loadu_si128(steps.cast()))),
+            )
         }
     }
 
@@ -325,24 +346,34 @@ impl Quads for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn q4(
-        self,
-        codes: *const u8,
-        (unpack, steps): Self::Unit,
-        block: u32,
-    ) -> [Self::Weights; 2] {
+    unsafe fn q4(self, codes: *const u8, (values, _, _): Self::Unit) -> [Self::Weights; 2] {
         // SAFETY: `self` exists; the pointer is the caller's.
         unsafe {
             prefetch(codes);
-            let mut halves = [[_mm256_setzero_si256(); 2]; 2];
-            for half in 0..2 {
-                let multipliers = unpack.multipliers(steps[half], block as i32);
-                let codes = _mm256_loadu_si256(codes.add(half * 32).cast());
-                halves[half] = unpack.levels(codes, multipliers);
-            }
-            let [[low, high], [low_rest, high_rest]] = halves;
-            [signed([low, low_rest]), signed([high, high_rest])]
+            let nibble = _mm256_set1_epi8(15);
+            let halves = [0, 32].map(|at| _mm256_loadu_si256(codes.add(at).cast()));
+            let low = halves.map(|codes| _mm256_and_si256(codes, nibble));
+            let high = halves.map(|codes| _mm256_and_si256(_mm256_srli_epi16::<4>(codes), nibble));
+            [low, high].map(|codes| signed(codes.map(|codes| _mm256_shuffle_epi8(values, codes))))
         }
+    }
+
+    #[inline(always)]
+    fn block(self, (_, values, steps): Self::Unit, block: u32, scales: Self::Sums) -> Self::Sums {
+        let mut scaled = scales;
+        // SAFETY: `self` exists. A permutation takes the low three bits of every index; the fourth
+        // is the sign.
+        unsafe {
+            for half in 0..2 {
+                let index = _mm256_srl_epi32(steps[half], _mm_cvtsi32_si128(4 * block as i32));
+                let sign =
+                    _mm256_and_si256(_mm256_slli_epi32::<28>(index), _mm256_set1_epi32(i32::MIN));
+                let step = _mm256_permutevar8x32_ps(values, index);
+                let step = _mm256_xor_ps(step, _mm256_castsi256_ps(sign));
+                scaled[half] = _mm256_mul_ps(scales[half], step);
+            }
+        }
+        scaled
     }
 
     #[inline(always)]
@@ -403,6 +434,30 @@ impl Quads for Avx2 {
         lanes
     }
 }
+
+/// What the codes of Q4 stand for, made unsigned.
+static CODES_ABOVE: [u8; 16] = {
+    let mut above = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        above[i] = (CODES[i] as u8) ^ OFFSET;
+        i += 1;
+    }
+    above
+};
+
+/// What the steps of Q4 stand for.
+static STEP_VALUES: [f32; 16] = {
+    let mut values = [0.0; 16];
+    let mut s = 0;
+    while s < 16 {
+        values[s] = STEPS[s] as f32 / 128.0;
+        // The upper half is the lower one with the other sign.
+        assert!(STEPS[s] == if s < 8 { -STEPS[s + 8] } else { -STEPS[s - 8] });
+        s += 1;
+    }
+    values
+};
 
 /// Weights for [`Quads::dot`] of [`Avx2`].
 #[inline(always)]

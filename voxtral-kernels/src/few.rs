@@ -1,7 +1,10 @@
 //! Products of a few rows with a quantized weight, limited by the memory that it comes from.
 //!
-//! Inputs are rounded to bytes, unit by unit, and multiplied with the levels of the weight as
-//! integers; a unit's sum is scaled and added in `f32`. A part is a few panels, which are walked
+//! Inputs are rounded to bytes, unit by unit, and multiplied with the codes of the weight as
+//! integers; the sum of a unit, of Q4 of a block, is scaled and added in `f32`. For Q4 that is the
+//! product `CODES[q] · STEPS[s] / 128` where the format rounds it to an integer: unpacking that would
+//! cost twice the instructions, and reading would no longer be what a product takes. They differ by
+//! half a level, the fourteenth part of the format's own error. A part is a few panels, which are walked
 //! side by side so that memory is read in several streams. Every panel is read from memory once for
 //! all rows, and its rows of inputs go over it four at a time. A sum is that of the sums of the
 //! units, in order; it depends neither on the other rows nor on the threads.
@@ -11,10 +14,10 @@ use std::ops::Range;
 
 use crate::buffer::{Buffer, Shared};
 use crate::format::widen_f16;
-use crate::micro::{PANEL, ROW, STEP, UNITS, WORDS};
-use crate::portable::{Portable, level_of};
+use crate::micro::{BLOCKS, PANEL, ROW, STEP, UNITS, WORDS};
+use crate::portable::Portable;
 use crate::product::{PART_BYTES, Product};
-use crate::quant::{OFFSET, QUAD, Quant};
+use crate::quant::{CODES, OFFSET, QUAD, Quant, STEPS};
 use crate::simd::{Kernel, Simd};
 use crate::source::Panels;
 use crate::threads::for_each_part;
@@ -51,12 +54,15 @@ pub(crate) trait Quads: Copy + Send + Sync {
     /// `codes` is valid for reads of both.
     unsafe fn q8(self, codes: *const u8) -> [Self::Weights; 2];
 
-    /// Two quads of [`Quant::Q4`], of a block of the unit.
+    /// Two quads of [`Quant::Q4`], not yet times their steps.
     ///
     /// # Safety
     ///
     /// `codes` is valid for reads of both.
-    unsafe fn q4(self, codes: *const u8, unit: Self::Unit, block: u32) -> [Self::Weights; 2];
+    unsafe fn q4(self, codes: *const u8, unit: Self::Unit) -> [Self::Weights; 2];
+
+    /// Scales times the steps of a block of a unit of [`Quant::Q4`].
+    fn block(self, unit: Self::Unit, block: u32, scales: Self::Sums) -> Self::Sums;
 
     fn splat(self, value: i32) -> Self::Dots;
 
@@ -188,44 +194,51 @@ impl<Q: Quads> FewRows<'_, Q> {
         let inputs = &self.inputs[row * row_words..][..R * row_words];
         let (codes, scales) = (weight.quant.unit_codes(), weight.quant.unit_scales());
         let mut sums = [[quads.zero(); P]; R];
+        // What is summed as integers: a unit, or a block where each has its own step.
+        let blocks = if BITS == 4 { BLOCKS } else { 1 };
+        let offsets = WORDS + UNITS + if BITS == 4 { UNITS } else { 0 };
+        let pairs = STEP / 2 / blocks;
         for unit in 0..units {
             // SAFETY: all offsets are within `P` panels and `R` packed rows.
             unsafe {
                 let input = inputs.as_ptr().add(unit / UNITS * ROW);
-                let mut dots = [[quads.splat(0); P]; R];
-                if Q::OFFSET {
-                    for (r, dots) in dots.iter_mut().enumerate() {
-                        let offset = *input.add(r * row_words + WORDS + UNITS + unit % UNITS);
-                        *dots = [quads.splat(offset as i32); P];
-                    }
-                }
+                let place = unit % UNITS;
                 for p in 0..P {
                     let panel = data.as_ptr().add(p * bytes);
-                    let steps = panel.add(units * codes + unit * scales + 2 * PANEL);
+                    let at = panel.add(units * codes + unit * scales);
+                    let unit_scales = quads.scales(at);
                     // Only where there are any.
-                    let unpack = (BITS == 4).then(|| quads.unit(steps.cast()));
-                    for pair in 0..STEP / 2 {
-                        let at = panel.add(unit * codes + pair * codes * 2 / STEP);
-                        let weights = match unpack {
-                            Some(unpack) => quads.q4(at, unpack, pair as u32 / 2),
-                            None => quads.q8(at),
-                        };
-                        for (i, weights) in weights.into_iter().enumerate() {
-                            let word = unit % UNITS * STEP + 2 * pair + i;
+                    let unpack = (BITS == 4).then(|| quads.unit(at.add(2 * PANEL).cast()));
+                    for block in 0..blocks {
+                        let mut dots = [quads.splat(0); R];
+                        if Q::OFFSET {
                             for (r, dots) in dots.iter_mut().enumerate() {
-                                let inputs = *input.add(r * row_words + word);
-                                dots[p] = quads.dot(dots[p], weights, inputs);
+                                let at = offsets + place * blocks + block;
+                                *dots = quads.splat(*input.add(r * row_words + at) as i32);
                             }
                         }
-                    }
-                }
-                for (r, (sums, dots)) in sums.iter_mut().zip(dots).enumerate() {
-                    let step = *input
-                        .add(r * row_words + WORDS + unit % UNITS)
-                        .cast::<f32>();
-                    for (p, (sums, dots)) in sums.iter_mut().zip(dots).enumerate() {
-                        let at = data.as_ptr().add(p * bytes + units * codes + unit * scales);
-                        *sums = quads.add(*sums, dots, quads.scales(at), step);
+                        for pair in block * pairs..(block + 1) * pairs {
+                            let at = panel.add(unit * codes + pair * codes * 2 / STEP);
+                            let weights = match unpack {
+                                Some(unpack) => quads.q4(at, unpack),
+                                None => quads.q8(at),
+                            };
+                            for (i, weights) in weights.into_iter().enumerate() {
+                                let word = place * STEP + 2 * pair + i;
+                                for (r, dots) in dots.iter_mut().enumerate() {
+                                    let inputs = *input.add(r * row_words + word);
+                                    *dots = quads.dot(*dots, weights, inputs);
+                                }
+                            }
+                        }
+                        let scales = match unpack {
+                            Some(unpack) => quads.block(unpack, block as u32, unit_scales),
+                            None => unit_scales,
+                        };
+                        for (r, (sums, dots)) in sums.iter_mut().zip(dots).enumerate() {
+                            let step = *input.add(r * row_words + WORDS + place).cast::<f32>();
+                            sums[p] = quads.add(sums[p], dots, scales, step);
+                        }
                     }
                 }
             }
@@ -285,16 +298,24 @@ impl Quads for Portable {
     }
 
     #[inline(always)]
-    unsafe fn q4(self, codes: *const u8, steps: Self::Unit, block: u32) -> [Self::Weights; 2] {
+    unsafe fn q4(self, codes: *const u8, _steps: Self::Unit) -> [Self::Weights; 2] {
         // SAFETY: the caller's.
         let codes = unsafe { codes.cast::<[u8; PANEL * QUAD]>().read() };
-        let mut pair = [[0; PANEL * QUAD]; 2];
-        for (i, code) in codes.into_iter().enumerate() {
-            let step = steps[i / QUAD] >> (4 * block) & 15;
-            pair[0][i] = level_of(code & 15, step);
-            pair[1][i] = level_of(code >> 4, step);
+        let value = |nibble: u8| CODES[usize::from(nibble)];
+        [
+            codes.map(|code| value(code & 15)),
+            codes.map(|code| value(code >> 4)),
+        ]
+    }
+
+    #[inline(always)]
+    fn block(self, steps: Self::Unit, block: u32, scales: Self::Sums) -> Self::Sums {
+        let mut scaled = scales;
+        for (scale, steps) in scaled.iter_mut().zip(steps) {
+            let step = STEPS[usize::from(steps >> (4 * block) & 15)];
+            *scale *= f32::from(step) / 128.0;
         }
-        pair
+        scaled
     }
 
     #[inline(always)]

@@ -4,6 +4,7 @@
 //! inputs as the arithmetic takes them. A vector is the same word of the 16 outputs of a panel; a
 //! word of an input row is broadcast to it.
 
+use crate::quant::{BLOCK, UNIT};
 use crate::simd::{Kernel, Simd};
 use crate::word::{F32Word, Word};
 
@@ -17,9 +18,13 @@ pub(crate) const WORDS: usize = 256;
 /// Words that a chunk is filled up to with zeros: a vector of any arithmetic.
 pub(crate) const STEP: usize = 16;
 
-/// Distance of packed input rows. What follows the words belongs to the arithmetic: 16 scales and
-/// 16 sums of an input row's units. It also keeps rows from falling into one set of the cache.
-pub(crate) const ROW: usize = WORDS + 2 * UNITS;
+/// Distance of packed input rows. What follows the words belongs to the arithmetic: of each unit its
+/// scale and its offset, and the offsets of its blocks. It also keeps rows from falling into one set
+/// of the cache.
+pub(crate) const ROW: usize = WORDS + (2 + BLOCKS) * UNITS;
+
+/// Blocks of a unit, see [`crate::quant`].
+pub(crate) const BLOCKS: usize = UNIT / BLOCK;
 
 /// Distance of packed panels: the words, and a panel's scales of each unit.
 pub(crate) const PANEL_WORDS: usize = (WORDS + UNITS) * PANEL;

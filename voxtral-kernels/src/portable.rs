@@ -24,12 +24,6 @@ static LEVELS: [[i8; 16]; 16] = {
     levels
 };
 
-/// What a code stands for with a step.
-#[inline(always)]
-pub(crate) fn level_of(code: u8, step: u16) -> i8 {
-    LEVELS[usize::from(step)][usize::from(code)]
-}
-
 impl Simd for Portable {
     type V = [f32; LANES];
 
@@ -68,7 +62,8 @@ impl Simd for Portable {
                     // SAFETY: there are codes of every row and two quads.
                     let code = unsafe { *codes.add((quad / 2 * PANEL + row) * QUAD + i) };
                     let code = code >> (quad % 2 * 4) & 15;
-                    out.0[(quad * PANEL + row) * QUAD + i] = level_of(code, step);
+                    out.0[(quad * PANEL + row) * QUAD + i] =
+                        LEVELS[usize::from(step)][usize::from(code)];
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! What a word of a packed operand holds, and how inputs become words.
 
-use crate::micro::{STEP, UNITS, WORDS};
-use crate::quant::OFFSET;
+use crate::micro::{BLOCKS, STEP, UNITS, WORDS};
+use crate::quant::{BLOCK, OFFSET};
 
 /// A kind of word: 32 bits of neighbouring inputs.
 pub(crate) trait Word: Copy + Send + Sync {
@@ -22,7 +22,7 @@ pub(crate) struct F32Word;
 pub(crate) struct Bf16Word;
 
 /// Four signed bytes, the first one lowest. Each unit of [`STEP`] words has its own scale, and for
-/// weights that are [`OFFSET`] too large, what that adds.
+/// weights that are [`OFFSET`] too large, what takes that away again, and so has each of its blocks.
 #[derive(Clone, Copy)]
 pub(crate) struct ByteWord;
 
@@ -80,24 +80,32 @@ impl Word for ByteWord {
     #[inline(always)]
     fn pack(values: &[f32], row: &mut [u32]) {
         let (words, extra) = row.split_at_mut(WORDS);
-        let (scales, offsets) = extra.split_at_mut(UNITS);
+        let (scales, extra) = extra.split_at_mut(UNITS);
+        let (offsets, blocks) = extra.split_at_mut(UNITS);
         let units = values.chunks(STEP * Self::INPUTS);
+        let offsets = offsets.iter_mut().zip(blocks.chunks_exact_mut(BLOCKS));
         let parts = words
             .chunks_exact_mut(STEP)
             .zip(scales.iter_mut().zip(offsets));
-        for (unit, (words, (scale, offset))) in units.zip(parts) {
+        for (unit, (words, (scale, (offset, blocks)))) in units.zip(parts) {
             let mut full = [0.0; STEP * Self::INPUTS];
             full[..unit.len()].copy_from_slice(unit);
             let (bytes, step) = quantize(&full);
-            let mut sum = 0;
             for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<4>().0) {
                 *word = u32::from_le_bytes(bytes.map(|byte| byte as u8));
             }
-            for byte in bytes {
-                sum += i32::from(byte);
+            let mut total = 0;
+            for (offset, block) in blocks.iter_mut().zip(bytes.as_chunks::<BLOCK>().0) {
+                let mut sum = 0;
+                for byte in block {
+                    sum += i32::from(*byte);
+                }
+                let sum = -i32::from(OFFSET) * sum;
+                *offset = sum as u32;
+                total += sum;
             }
             *scale = step.to_bits();
-            *offset = (-i32::from(OFFSET) * sum) as u32;
+            *offset = total as u32;
         }
     }
 }

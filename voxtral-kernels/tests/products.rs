@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use std::process::Command;
 
 use voxtral_kernels::{
-    Isa, Kernels, Quant, Shape, ShapeError, UNIT, Weight, dequantize, quantize, set_threads,
+    Isa, Kernels, PANEL, Quant, Shape, ShapeError, UNIT, Weight, dequantize, quantize, set_threads,
 };
 
 const ROWS: [usize; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 31, 64, 129];
@@ -108,6 +108,19 @@ impl Matrix {
         matrix
     }
 
+    /// What a level of a unit of Q4 is worth.
+    fn level(&self, output: usize, inputs: usize, unit: usize) -> f64 {
+        let Format::Quantized(quant @ Quant::Q4) = self.format else {
+            return 0.0;
+        };
+        let bytes = quant.bytes(PANEL, inputs).unwrap();
+        let units = inputs.div_ceil(UNIT);
+        // Codes of half a byte, then the scales of each unit, 4 bytes a row.
+        let at = output / PANEL * bytes + units * UNIT * PANEL / 2 + unit * 4 * PANEL;
+        let scale = &self.codes[at + 2 * (output % PANEL)..][..2];
+        f16::from_le_bytes([scale[0], scale[1]]).to_f64().abs()
+    }
+
     fn weight(&self) -> Weight<'_> {
         match self.format {
             Format::F32 => Weight::F32(&self.values),
@@ -171,12 +184,14 @@ fn assert_product(
                 }
                 Arithmetic::Bytes => {
                     let units = x.chunks(UNIT).zip(weights.chunks(UNIT));
-                    let rounding = units.map(|(x, weights)| {
+                    let rounding = units.enumerate().map(|(unit, (x, weights))| {
                         let step = x.iter().fold(0.0_f32, |max, x| max.max(x.abs())) / 127.0;
                         let sum: f64 = weights.iter().map(|&w| f64::from(w.abs())).sum();
                         // A step below the smallest normal number counts as zero.
                         let half = f64::from(step) * 0.501 + 128.0 * f64::from(f32::MIN_POSITIVE);
-                        half * sum
+                        // A few rows take the levels of Q4 before they are rounded.
+                        let inputs: f64 = x.iter().map(|&x| f64::from(x.abs())).sum();
+                        half * sum + 0.51 * weight.level(output, k, unit) * inputs
                     });
                     rounding.sum()
                 }
