@@ -2,7 +2,7 @@
 //!
 //! The instructions are written by their names, since their intrinsics are not stable. They stand
 //! behind [`Unit`], of which there is a second implementation in plain Rust: tests run everything
-//! but the eight instructions on any processor.
+//! but the six instructions on any processor.
 
 use std::arch::asm;
 use std::arch::x86_64::__m512;
@@ -40,7 +40,9 @@ pub(crate) trait Unit: Copy + Send + Sync {
 #[derive(Clone, Copy)]
 pub(crate) struct Tiles<U = Hardware>(U);
 
-/// The instructions.
+/// The instructions. Each block of them names the registers that it writes. That the next one finds
+/// there what the last one left is more than the language promises, but the compiler has nothing of
+/// its own to put into them, and keeps blocks that are not `pure` in order.
 #[derive(Clone, Copy)]
 pub(crate) struct Hardware(());
 
@@ -119,13 +121,28 @@ impl Unit for Hardware {
         config.row_bytes[..8].fill(WIDTH as u16);
         config.rows[..8].fill(HEIGHT as u8);
         // SAFETY: `self` exists, and the configuration is one of palette 1.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &config, options(nostack)) };
+        unsafe {
+            asm!(
+                "ldtilecfg [{}]",
+                in(reg) &config,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            );
+        };
     }
 
     #[inline]
     fn release(self) {
         // SAFETY: `self` exists.
-        unsafe { asm!("tilerelease", options(nostack)) };
+        unsafe {
+            asm!(
+                "tilerelease",
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            );
+        };
     }
 
     #[inline(always)]
@@ -144,6 +161,7 @@ impl Unit for Hardware {
                     "tileloadd tmm2, [{lower} + {row}]",
                     "tileloadd tmm3, [{lower} + {row} + 64]",
                     upper = in(reg) sums, lower = in(reg) lower, row = in(reg) sums_row,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                     options(nostack, readonly),
                 );
             } else {
@@ -152,7 +170,8 @@ impl Unit for Hardware {
                     "tilezero tmm1",
                     "tilezero tmm2",
                     "tilezero tmm3",
-                    options(nostack, nomem)
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    options(nostack, nomem),
                 );
             }
             for word in (0..of.words).step_by(STEP) {
@@ -173,6 +192,8 @@ impl Unit for Hardware {
                     right = in(reg) weights.add(PANEL_WORDS),
                     inputs_row = in(reg) inputs_row,
                     weights_row = in(reg) WIDTH,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                     options(nostack, readonly),
                 );
             }
@@ -204,6 +225,7 @@ pub(crate) unsafe fn in_registers(times: usize) {
                 "tdpbf16ps tmm1, tmm4, tmm7",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                 options(nostack, nomem),
             );
         }
