@@ -185,6 +185,9 @@ impl Micro for Vnni {
     }
 }
 
+/// Bytes of a panel's codes that are asked for ahead.
+const AHEAD: usize = 1 << 11;
+
 impl Quads for Vnni {
     type Dots = __m512i;
     type Sums = __m512;
@@ -199,6 +202,12 @@ impl Quads for Vnni {
     #[inline(always)]
     fn vectorize<K: Kernel>(self, kernel: K) {
         Micro::vectorize(self, kernel);
+    }
+
+    #[inline(always)]
+    fn prefetch(self, address: *const u8) {
+        // SAFETY: a hint, which never faults; every x86-64 has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
     }
 
     #[inline(always)]
@@ -218,8 +227,8 @@ impl Quads for Vnni {
     unsafe fn q8(self, codes: *const u8) -> [__m512i; 2] {
         // SAFETY: `self` exists; the pointer is the caller's.
         unsafe {
-            prefetch(codes);
-            prefetch(codes.wrapping_add(PANEL * QUAD));
+            self.prefetch(codes.wrapping_add(AHEAD));
+            self.prefetch(codes.wrapping_add(AHEAD + PANEL * QUAD));
             let next = codes.add(PANEL * QUAD);
             [
                 _mm512_loadu_si512(codes.cast()),
@@ -232,7 +241,7 @@ impl Quads for Vnni {
     unsafe fn q4(self, codes: *const u8, (values, _, _): Self::Unit) -> [__m512i; 2] {
         // SAFETY: `self` exists; the pointer is the caller's.
         unsafe {
-            prefetch(codes);
+            self.prefetch(codes.wrapping_add(AHEAD));
             let codes = _mm512_loadu_si512(codes.cast());
             let nibble = _mm512_set1_epi8(15);
             let low = _mm512_and_si512(codes, nibble);
@@ -314,15 +323,23 @@ impl Quads for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch(self, address: *const u8) {
+        // SAFETY: a hint, which never faults; every x86-64 has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+
+    #[inline(always)]
     unsafe fn unit(self, steps: *const u16) -> Self::Unit {
         // SAFETY: `self` exists; the pointer is the caller's.
         unsafe {
-            let steps = [steps, steps.add(PANEL / 2)];
             let codes = _mm_loadu_si128(CODES.as_ptr().cast());
             (
                 _mm256_broadcastsi128_si256(codes),
                 _mm256_loadu_ps(STEP_VALUES.as_ptr()),
-                steps.map(|steps| _mm256_cvtepu16_epi32(_mm_loadu_si128(steps.cast()))),
+                [
+                    _mm256_cvtepu16_epi32(_mm_loadu_si128(steps.cast())),
+                    _mm256_cvtepu16_epi32(_mm_loadu_si128(steps.add(PANEL / 2).cast())),
+                ],
             )
         }
     }
@@ -331,17 +348,16 @@ impl Quads for Avx2 {
     unsafe fn q8(self, codes: *const u8) -> [Self::Weights; 2] {
         // SAFETY: `self` exists; the pointer is the caller's.
         unsafe {
-            prefetch(codes);
-            prefetch(codes.wrapping_add(PANEL * QUAD));
+            self.prefetch(codes.wrapping_add(AHEAD));
+            self.prefetch(codes.wrapping_add(AHEAD + PANEL * QUAD));
             let offset = _mm256_set1_epi8(OFFSET as i8);
-            let level = |at: usize| {
-                let codes = _mm256_loadu_si256(codes.add(at).cast());
-                _mm256_xor_si256(codes, offset)
-            };
-            [
-                signed([level(0), level(32)]),
-                signed([level(64), level(96)]),
-            ]
+            let mut levels = [_mm256_setzero_si256(); 4];
+            for (i, levels) in levels.iter_mut().enumerate() {
+                let codes = _mm256_loadu_si256(codes.add(i * 32).cast());
+                *levels = _mm256_xor_si256(codes, offset);
+            }
+            let [a, b, c, d] = levels;
+            [signed([a, b]), signed([c, d])]
         }
     }
 
@@ -349,12 +365,17 @@ impl Quads for Avx2 {
     unsafe fn q4(self, codes: *const u8, (values, _, _): Self::Unit) -> [Self::Weights; 2] {
         // SAFETY: `self` exists; the pointer is the caller's.
         unsafe {
-            prefetch(codes);
+            self.prefetch(codes.wrapping_add(AHEAD));
             let nibble = _mm256_set1_epi8(15);
-            let halves = [0, 32].map(|at| _mm256_loadu_si256(codes.add(at).cast()));
-            let low = halves.map(|codes| _mm256_and_si256(codes, nibble));
-            let high = halves.map(|codes| _mm256_and_si256(_mm256_srli_epi16::<4>(codes), nibble));
-            [low, high].map(|codes| signed(codes.map(|codes| _mm256_shuffle_epi8(values, codes))))
+            let mut pair = [[_mm256_setzero_si256(); 2]; 2];
+            for half in 0..2 {
+                let codes = _mm256_loadu_si256(codes.add(half * 32).cast());
+                let low = _mm256_and_si256(codes, nibble);
+                let high = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), nibble);
+                pair[0][half] = _mm256_shuffle_epi8(values, low);
+                pair[1][half] = _mm256_shuffle_epi8(values, high);
+            }
+            [signed(pair[0]), signed(pair[1])]
         }
     }
 
@@ -407,7 +428,12 @@ impl Quads for Avx2 {
     #[inline(always)]
     unsafe fn scales(self, from: *const u8) -> Self::Sums {
         // SAFETY: `self` exists; the pointer is the caller's.
-        unsafe { [from, from.add(PANEL)].map(|from| _mm256_cvtph_ps(_mm_loadu_si128(from.cast()))) }
+        unsafe {
+            [
+                _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
+                _mm256_cvtph_ps(_mm_loadu_si128(from.add(PANEL).cast())),
+            ]
+        }
     }
 
     #[inline(always)]
@@ -463,14 +489,10 @@ static STEP_VALUES: [f32; 16] = {
 #[inline(always)]
 unsafe fn signed(levels: [__m256i; 2]) -> [[__m256i; 2]; 2] {
     // SAFETY: the caller has AVX2.
-    unsafe { [levels.map(|levels| _mm256_abs_epi8(levels)), levels] }
-}
-
-/// Asks for the codes that come soon.
-#[inline(always)]
-fn prefetch(codes: *const u8) {
-    /// Bytes of a panel ahead.
-    const AHEAD: usize = 1 << 11;
-    // SAFETY: a hint, which never faults; every x86-64 has it.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(codes.wrapping_add(AHEAD).cast()) };
+    unsafe {
+        [
+            [_mm256_abs_epi8(levels[0]), _mm256_abs_epi8(levels[1])],
+            levels,
+        ]
+    }
 }

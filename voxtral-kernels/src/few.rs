@@ -42,6 +42,9 @@ pub(crate) trait Quads: Copy + Send + Sync {
     /// Runs a kernel compiled for these instructions.
     fn vectorize<K: Kernel>(self, kernel: K);
 
+    /// Asks for memory that is read soon. Any address will do.
+    fn prefetch(self, address: *const u8);
+
     /// # Safety
     ///
     /// `steps` is valid for reads of a unit's.
@@ -81,6 +84,9 @@ pub(crate) trait Quads: Copy + Send + Sync {
 
     fn store(self, sums: Self::Sums) -> [f32; PANEL];
 }
+
+/// Units whose scales are asked for ahead: they are a stream of their own.
+const SCALES_AHEAD: usize = 8;
 
 thread_local! {
     /// The packed inputs of the thread that calls.
@@ -208,7 +214,11 @@ impl<Q: Quads> FewRows<'_, Q> {
                     let at = panel.add(units * codes + unit * scales);
                     let unit_scales = quads.scales(at);
                     // Only where there are any.
-                    let unpack = (BITS == 4).then(|| quads.unit(at.add(2 * PANEL).cast()));
+                    let unpack = match BITS {
+                        4 => Some(quads.unit(at.add(2 * PANEL).cast())),
+                        _ => None,
+                    };
+                    quads.prefetch(at.wrapping_add(SCALES_AHEAD * scales));
                     for block in 0..blocks {
                         let mut dots = [quads.splat(0); R];
                         if Q::OFFSET {
@@ -283,6 +293,9 @@ impl Quads for Portable {
     fn vectorize<K: Kernel>(self, kernel: K) {
         Simd::vectorize(self, kernel);
     }
+
+    #[inline(always)]
+    fn prefetch(self, _address: *const u8) {}
 
     #[inline(always)]
     unsafe fn unit(self, steps: *const u16) -> Self::Unit {
