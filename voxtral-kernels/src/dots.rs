@@ -205,7 +205,7 @@ impl Quads for Vnni {
     }
 
     #[inline(always)]
-    fn prefetch(self, address: *const u8) {
+    fn ask(self, address: *const u8) {
         // SAFETY: a hint, which never faults; every x86-64 has it.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
     }
@@ -227,8 +227,8 @@ impl Quads for Vnni {
     unsafe fn q8(self, codes: *const u8) -> [__m512i; 2] {
         // SAFETY: `self` exists; the pointer is the caller's.
         unsafe {
-            self.prefetch(codes.wrapping_add(AHEAD));
-            self.prefetch(codes.wrapping_add(AHEAD + PANEL * QUAD));
+            self.ask(codes.wrapping_add(AHEAD));
+            self.ask(codes.wrapping_add(AHEAD + PANEL * QUAD));
             let next = codes.add(PANEL * QUAD);
             [
                 _mm512_loadu_si512(codes.cast()),
@@ -241,7 +241,7 @@ impl Quads for Vnni {
     unsafe fn q4(self, codes: *const u8, (values, _, _): Self::Unit) -> [__m512i; 2] {
         // SAFETY: `self` exists; the pointer is the caller's.
         unsafe {
-            self.prefetch(codes.wrapping_add(AHEAD));
+            self.ask(codes.wrapping_add(AHEAD));
             let codes = _mm512_loadu_si512(codes.cast());
             let nibble = _mm512_set1_epi8(15);
             let low = _mm512_and_si512(codes, nibble);
@@ -323,7 +323,7 @@ impl Quads for Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch(self, address: *const u8) {
+    fn ask(self, address: *const u8) {
         // SAFETY: a hint, which never faults; every x86-64 has it.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
     }
@@ -348,8 +348,8 @@ impl Quads for Avx2 {
     unsafe fn q8(self, codes: *const u8) -> [Self::Weights; 2] {
         // SAFETY: `self` exists; the pointer is the caller's.
         unsafe {
-            self.prefetch(codes.wrapping_add(AHEAD));
-            self.prefetch(codes.wrapping_add(AHEAD + PANEL * QUAD));
+            self.ask(codes.wrapping_add(AHEAD));
+            self.ask(codes.wrapping_add(AHEAD + PANEL * QUAD));
             let offset = _mm256_set1_epi8(OFFSET as i8);
             let mut levels = [_mm256_setzero_si256(); 4];
             for (i, levels) in levels.iter_mut().enumerate() {
@@ -365,7 +365,7 @@ impl Quads for Avx2 {
     unsafe fn q4(self, codes: *const u8, (values, _, _): Self::Unit) -> [Self::Weights; 2] {
         // SAFETY: `self` exists; the pointer is the caller's.
         unsafe {
-            self.prefetch(codes.wrapping_add(AHEAD));
+            self.ask(codes.wrapping_add(AHEAD));
             let nibble = _mm256_set1_epi8(15);
             let mut pair = [[_mm256_setzero_si256(); 2]; 2];
             for half in 0..2 {

@@ -43,7 +43,7 @@ pub(crate) trait Quads: Copy + Send + Sync {
     fn vectorize<K: Kernel>(self, kernel: K);
 
     /// Asks for memory that is read soon. Any address will do.
-    fn prefetch(self, address: *const u8);
+    fn ask(self, address: *const u8);
 
     /// # Safety
     ///
@@ -218,7 +218,7 @@ impl<Q: Quads> FewRows<'_, Q> {
                         4 => Some(quads.unit(at.add(2 * PANEL).cast())),
                         _ => None,
                     };
-                    quads.prefetch(at.wrapping_add(SCALES_AHEAD * scales));
+                    quads.ask(at.wrapping_add(SCALES_AHEAD * scales));
                     for block in 0..blocks {
                         let mut dots = [quads.splat(0); R];
                         if Q::OFFSET {
@@ -295,7 +295,7 @@ impl Quads for Portable {
     }
 
     #[inline(always)]
-    fn prefetch(self, _address: *const u8) {}
+    fn ask(self, _address: *const u8) {}
 
     #[inline(always)]
     unsafe fn unit(self, steps: *const u16) -> Self::Unit {
