@@ -186,7 +186,7 @@ impl Micro for Vnni {
 }
 
 /// Bytes of a panel's codes that are asked for ahead.
-const AHEAD: usize = 1 << 11;
+const AHEAD: usize = 1 << 10;
 
 impl Quads for Vnni {
     type Dots = __m512i;
@@ -195,7 +195,7 @@ impl Quads for Vnni {
     /// The values of codes, those of steps, and the steps of the rows.
     type Unit = (__m512i, __m512, __m512i);
 
-    const PANELS: usize = 4;
+    const PANELS: usize = 2;
     // The first operand of the instruction is unsigned.
     const OFFSET: bool = true;
 

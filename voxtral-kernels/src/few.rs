@@ -34,7 +34,7 @@ pub(crate) trait Quads: Copy + Send + Sync {
     /// What unpacks a unit of [`Quant::Q4`].
     type Unit: Copy;
 
-    /// Panels that are walked side by side for one or two rows.
+    /// Panels that are walked side by side, one or two.
     const PANELS: usize;
     /// Whether weights are [`OFFSET`] too large.
     const OFFSET: bool;
@@ -86,7 +86,7 @@ pub(crate) trait Quads: Copy + Send + Sync {
 }
 
 /// Units whose scales are asked for ahead: they are a stream of their own.
-const SCALES_AHEAD: usize = 8;
+const SCALES_AHEAD: usize = 4;
 
 thread_local! {
     /// The packed inputs of the thread that calls.
@@ -152,14 +152,13 @@ struct FewRows<'a, Q> {
 impl<Q: Quads> Kernel for FewRows<'_, Q> {
     #[inline(always)]
     fn run<S: Simd>(self, _simd: S) {
-        let rows = self.product.shape.rows;
         let mut panel = self.panels.start;
         while panel < self.panels.end {
             let left = self.panels.end - panel;
-            panel += match rows {
-                1 | 2 if left >= 4 && Q::PANELS >= 4 => self.all_rows::<4>(panel),
-                _ if left >= 2 && Q::PANELS >= 2 => self.all_rows::<2>(panel),
-                _ => self.all_rows::<1>(panel),
+            panel += if left >= 2 && Q::PANELS >= 2 {
+                self.all_rows::<2>(panel)
+            } else {
+                self.all_rows::<1>(panel)
             };
         }
     }
