@@ -59,8 +59,10 @@ fn narrow_weights_hear_the_same() {
     for (precision, least) in [
         // As stored, bfloat16: on the CPU inputs of many rows are rounded to it too.
         (Precision::Auto, 0.97),
+        // Which near ties flip depends on the instruction set: 196 to 198 of 200.
         (Precision::Quantized(Quant::Q8), 0.97),
-        (Precision::Quantized(Quant::Q4), 0.5),
+        // 193 or 194.
+        (Precision::Quantized(Quant::Q4), 0.95),
     ] {
         let model = in_precision(precision);
         let (mut same, mut errors, mut words, mut count) = (0_u32, 0, 0, 0_u32);

@@ -15,6 +15,7 @@ mod draft;
 mod goldens;
 mod parity;
 mod pipeline;
+mod precision;
 mod random;
 mod realtime;
 mod reference;

@@ -55,9 +55,9 @@ pub(crate) struct Machine {
     pub(crate) median: Rates,
     /// Every arithmetic of the instruction set.
     pub(crate) peaks: Vec<Peak>,
-    /// The fastest for products with bfloat16 weights.
+    /// What multiplies many rows with bfloat16 weights.
     pub(crate) bf16_by: &'static str,
-    /// The fastest for products with quantized weights.
+    /// What multiplies many rows with quantized weights.
     pub(crate) int8_by: &'static str,
 }
 
@@ -117,8 +117,8 @@ impl Ceilings {
 
     /// What is known so far.
     pub(crate) fn machine(&self) -> Machine {
-        let narrow = self.fastest(&[Arithmetic::Tiles, Arithmetic::Pairs, Arithmetic::F32]);
-        let coded = self.fastest(&[Arithmetic::Tiles, Arithmetic::Bytes, Arithmetic::F32]);
+        let narrow = Arithmetic::of_bf16(self.isa);
+        let coded = Arithmetic::of_quantized(self.isa);
         let rates = |share| Rates {
             read: quantile(&self.reads, share),
             f32: self.rate(Arithmetic::F32, share),
@@ -142,17 +142,6 @@ impl Ceilings {
             best: quantile(rates, 1.0),
             median: quantile(rates, 0.5),
         })
-    }
-
-    /// The fastest of these that there is, by the medians: the best of one kind may have come in a
-    /// better moment than that of another.
-    fn fastest(&self, kinds: &[Arithmetic]) -> Arithmetic {
-        let median = |kind: &Arithmetic| self.rate(*kind, 0.5);
-        let there = kinds.iter().filter(|kind| median(kind).is_finite());
-        there
-            .max_by(|a, b| median(a).total_cmp(&median(b)))
-            .copied()
-            .unwrap_or(Arithmetic::F32)
     }
 
     fn rate(&self, kind: Arithmetic, share: f64) -> f64 {

@@ -224,6 +224,8 @@ impl Stack<'_> {
         let mut held = Vec::new();
         let end = match &mut self.cache {
             None => {
+                // As beside the weights of a published model.
+                let new = B::hold(new, B::cache_dtype(DType::BF16));
                 held.resize(layers, (new.clone(), new));
                 rows
             }
