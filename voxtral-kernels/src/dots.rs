@@ -367,15 +367,14 @@ impl Quads for Avx2 {
         unsafe {
             self.ask(codes.wrapping_add(AHEAD));
             let nibble = _mm256_set1_epi8(15);
-            let mut pair = [[_mm256_setzero_si256(); 2]; 2];
-            for half in 0..2 {
+            let (mut low, mut high) = ([nibble; 2], [nibble; 2]);
+            for (half, (low, high)) in low.iter_mut().zip(&mut high).enumerate() {
                 let codes = _mm256_loadu_si256(codes.add(half * 32).cast());
-                let low = _mm256_and_si256(codes, nibble);
-                let high = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), nibble);
-                pair[0][half] = _mm256_shuffle_epi8(values, low);
-                pair[1][half] = _mm256_shuffle_epi8(values, high);
+                *low = _mm256_shuffle_epi8(values, _mm256_and_si256(codes, nibble));
+                let codes = _mm256_srli_epi16::<4>(codes);
+                *high = _mm256_shuffle_epi8(values, _mm256_and_si256(codes, nibble));
             }
-            [signed(pair[0]), signed(pair[1])]
+            [signed(low), signed(high)]
         }
     }
 
