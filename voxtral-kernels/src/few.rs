@@ -2,9 +2,8 @@
 //!
 //! Inputs are rounded to bytes, unit by unit, and multiplied with the codes of the weight as
 //! integers; the sum of a unit, of Q4 of a block, is scaled and added in `f32`. For Q4 that is the
-//! product `CODES[q] · STEPS[s] / 128` where the format rounds it to an integer: unpacking that would
-//! cost twice the instructions, and reading would no longer be what a product takes. They differ by
-//! half a level, the fourteenth part of the format's own error. A part is a few panels, which are walked
+//! product `CODES[q] · STEPS[s] / 128` where the format rounds it to an integer: they differ by half
+//! a level at most, and it takes half the instructions. A part is a few panels, which are walked
 //! side by side so that memory is read in several streams. Every panel is read from memory once for
 //! all rows, and its rows of inputs go over it four at a time. A sum is that of the sums of the
 //! units, in order; it depends neither on the other rows nor on the threads.
