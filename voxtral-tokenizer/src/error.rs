@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::chat::Role;
 use crate::tekken::Version;
 
 /// Why a tokenizer could not be loaded or used.
@@ -218,7 +219,7 @@ pub enum TokenizerError {
     /// The transcription prompt was asked of a streaming model's tokenizer.
     #[error(
         "`audio.transcription_format` is \"streaming\", expected \"instruct\": \
-         a Realtime model takes no transcription prompt"
+         a Realtime model takes streams, no transcription prompt and no conversation"
     )]
     Streaming,
     /// A stream was asked of a model that takes whole clips.
@@ -234,5 +235,199 @@ pub enum TokenizerError {
         found: f64,
         /// The delays that it knows.
         expected: String,
+    },
+
+    /// There is audio, and the model hears none.
+    #[error(
+        "the tokenizer has no `audio` section, so its model takes text only: leave the audio out"
+    )]
+    NoAudioSection,
+
+    /// A conversation without any message.
+    #[error("the conversation is empty, expected at least one message")]
+    NoMessages,
+
+    /// A conversation that somebody else begins.
+    #[error("the first message is of the {found}, expected one of the system or the user")]
+    FirstMessage {
+        /// Who begins.
+        found: Role,
+    },
+
+    /// A conversation that needs no answer.
+    #[error(
+        "the last message is an answer of the assistant, expected one to answer: \
+         of the user, of a tool, or the assistant's own with `prefix` to continue it"
+    )]
+    LastMessage,
+
+    /// Somebody speaks out of turn.
+    #[error(
+        "`messages[{index}]` is of the {found} right after the {after}: results follow the calls of \
+         the assistant, and the system speaks at the beginning or around messages of the user"
+    )]
+    MessageOrder {
+        /// Place of the message, from 0.
+        index: usize,
+        /// Whose it is.
+        found: Role,
+        /// Whose the one before is.
+        after: Role,
+    },
+
+    /// A user's turn without content.
+    #[error("`messages[{index}]` of the user has neither text nor audio, expected either")]
+    UserEmpty {
+        /// Place of the message, from 0; the last one where several make one turn.
+        index: usize,
+    },
+
+    /// An answer without content.
+    #[error("`messages[{index}]` of the assistant has neither text nor calls, expected either")]
+    AssistantEmpty {
+        /// Place of the message, from 0; the last one where several make one turn.
+        index: usize,
+    },
+
+    /// A message to continue that others follow.
+    #[error("`messages[{index}]` has `prefix`, expected that of the last message only")]
+    PrefixNotLast {
+        /// Place of the message, from 0.
+        index: usize,
+    },
+
+    /// A system prompt beside audio, for a model that knows either alone.
+    #[error(
+        "`messages[{index}]` is of the system and the conversation has audio, which a tokenizer of \
+         version {version} cannot have both: write it into a message of the user"
+    )]
+    SystemWithAudio {
+        /// Place of the system's first message, from 0.
+        index: usize,
+        /// The version of the tokenizer.
+        version: Version,
+    },
+
+    /// A malformed id of a call.
+    #[error("`messages[{index}]` has the call id `{found}`, expected {expected}")]
+    CallId {
+        /// Place of the message, from 0.
+        index: usize,
+        /// The id.
+        found: String,
+        /// What the version of the tokenizer takes.
+        expected: &'static str,
+    },
+
+    /// Two calls of one message with the same id.
+    #[error("`messages[{index}]` has two calls `{id}`, expected an id of its own for each")]
+    CallDuplicate {
+        /// Place of the message, from 0.
+        index: usize,
+        /// The id.
+        id: String,
+    },
+
+    /// A result of something that was not called.
+    #[error(
+        "`messages[{index}]` is the result of call `{id}`, \
+         expected the id of a call in the answer right before the results"
+    )]
+    ResultUnexpected {
+        /// Place of the message, from 0.
+        index: usize,
+        /// The id.
+        id: String,
+    },
+
+    /// Two results of one call.
+    #[error("`messages[{index}]` is another result of call `{id}`, expected one for each call")]
+    ResultDuplicate {
+        /// Place of the message, from 0.
+        index: usize,
+        /// The id.
+        id: String,
+    },
+
+    /// Calls without results.
+    #[error(
+        "the calls `{ids}` of `messages[{index}]` have no result, expected one right after them"
+    )]
+    ResultsMissing {
+        /// Place of the calls, from 0.
+        index: usize,
+        /// Their ids.
+        ids: String,
+    },
+
+    /// A name that no function may have.
+    #[error("the function is named `{found}`, expected 1 to 64 letters, digits, `_` and `-`")]
+    FunctionName {
+        /// The name.
+        found: String,
+    },
+
+    /// Two tools of one name.
+    #[error("two tools are named `{name}`, expected a name of its own for each")]
+    ToolDuplicate {
+        /// The name.
+        name: String,
+    },
+
+    /// The parameters of a tool are no JSON schema.
+    #[error("the schema of tool `{tool}` is {found} at `{place}`, expected {expected}")]
+    ToolSchema {
+        /// Its name.
+        tool: String,
+        /// JSON pointer into its parameters.
+        place: String,
+        /// What stands there.
+        found: String,
+        /// What should.
+        expected: &'static str,
+    },
+
+    /// A text is no list of tools.
+    #[error(
+        "the tools cannot be read, expected a JSON list of \
+         {{\"type\": \"function\", \"function\": {{\"name\": …, \"parameters\": {{…}}}}}}"
+    )]
+    ToolList {
+        /// Where, and why.
+        source: serde_json::Error,
+    },
+
+    /// The arguments of a call are no JSON.
+    #[error("the arguments of the call of `{name}` are not JSON, expected an object")]
+    ArgumentsNotJson {
+        /// The function.
+        name: String,
+        /// Where.
+        source: serde_json::Error,
+    },
+
+    /// The arguments of a call have no names.
+    #[error("the arguments of the call of `{name}` are {found}, expected a JSON object")]
+    ArgumentsNotObject {
+        /// The function.
+        name: String,
+        /// What they are.
+        found: &'static str,
+    },
+
+    /// The model wrote something else where its calls should be.
+    #[error("the answer calls tools with `{found}`, expected a JSON list of names and arguments")]
+    AnswerCallList {
+        /// What it wrote.
+        found: String,
+        /// Where.
+        source: serde_json::Error,
+    },
+
+    /// The model called a tool and broke off.
+    #[error("the answer calls a tool with `{found}`, expected a name, `[ARGS]` and arguments")]
+    AnswerCallWithoutArguments {
+        /// What it wrote.
+        found: String,
     },
 }

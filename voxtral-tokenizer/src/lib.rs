@@ -38,6 +38,7 @@
 
 mod audio;
 mod blanks;
+pub mod chat;
 mod decode;
 mod error;
 mod language;

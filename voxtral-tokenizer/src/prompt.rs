@@ -5,11 +5,16 @@
 //! ends a clip.
 //!
 //! ```text
+//! conversation    <s> [INST] text and [BEGIN_AUDIO] [AUDIO]×N in any order [/INST] answer </s> …
 //! transcription   <s> [INST] [BEGIN_AUDIO] [AUDIO]×N [/INST] lang:xx [TRANSCRIBE]
 //! stream          <s> [STREAMING_PAD]×(left pad + delay)
 //! ```
 //!
 //! The prompt of a stream has no places for audio: every position takes audio and a token.
+
+mod chat;
+
+pub use chat::chat;
 
 use crate::audio::{StreamLayout, TranscriptionFormat};
 use crate::error::TokenizerError;
@@ -31,10 +36,7 @@ pub fn transcription(
     audio_tokens: usize,
     language: Option<Language>,
 ) -> Result<Vec<u32>, TokenizerError> {
-    let format = tokenizer.audio().map(|audio| audio.transcription_format);
-    if let Some(TranscriptionFormat::Streaming(_)) = format {
-        return Err(TokenizerError::Streaming);
-    }
+    refuse_streaming(tokenizer)?;
     let mut prompt = Prompt::new(tokenizer)?;
     prompt.special(special::BEGIN_INST)?;
     prompt.audio(audio_tokens)?;
@@ -59,6 +61,14 @@ pub fn stream(tokenizer: &Tokenizer, layout: &StreamLayout) -> Result<Vec<u32>, 
         prompt.special(special::STREAMING_PAD)?;
     }
     Ok(prompt.ids)
+}
+
+/// A streaming model takes no prompt with places for audio.
+fn refuse_streaming(tokenizer: &Tokenizer) -> Result<(), TokenizerError> {
+    match tokenizer.audio().map(|audio| audio.transcription_format) {
+        Some(TranscriptionFormat::Streaming(_)) => Err(TokenizerError::Streaming),
+        Some(TranscriptionFormat::Instruct) | None => Ok(()),
+    }
 }
 
 /// A prompt that is being put together.
