@@ -26,6 +26,7 @@ import random
 import sys
 import tempfile
 import unicodedata
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 
@@ -33,6 +34,7 @@ import mistral_common
 import numpy as np
 import pycountry
 import soundfile
+from mistral_common.protocol.instruct.validator import ValidationMode
 from mistral_common.protocol.transcription.request import StreamingMode, TranscriptionRequest
 from mistral_common.tokens.tokenizers.audio import AudioConfig, AudioSpectrogramConfig
 from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
@@ -109,11 +111,13 @@ def shortened(genuine: dict) -> dict:
     return {"config": config, "vocab": vocab} | INSTRUCT
 
 
-def tokenizer(genuine: dict, sections: dict, version: str, folder: Path) -> MistralTokenizer:
+def tokenizer(
+    genuine: dict, sections: dict, version: str, folder: Path, mode: ValidationMode = ValidationMode.test
+) -> MistralTokenizer:
     """mistral-common's tokenizer with the sections of one kind of model in one version."""
     path = folder / f"tekken_{version}.json"
     path.write_text(json.dumps(genuine | sections | {"config": genuine["config"] | {"version": version}}))
-    return MistralTokenizer.from_file(str(path))
+    return MistralTokenizer.from_file(str(path), mode=mode)
 
 
 # --- strings ---------------------------------------------------------------------------------------
@@ -353,8 +357,9 @@ def fixtures() -> dict[str, bytes]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def write_or_check(description: str, fixtures: Callable[[], dict[str, bytes]]) -> None:
+    """The command line of this script and of `chat.py`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the fixtures")
     parser.add_argument("--check", action="store_true", help="compare with the files there instead of writing them")
     args = parser.parse_args()
@@ -376,4 +381,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    write_or_check(__doc__, fixtures)

@@ -8,8 +8,12 @@
 /// What the tests share: the vocabulary and small files made on the spot.
 mod support;
 
+/// What models answer, and their calls.
+mod answers;
 /// Numbers of audio tokens, and the `audio` section.
 mod audio;
+/// Prompts of conversations, and which are refused.
+mod chat;
 /// Ids back to text, whole and in steps.
 mod decode;
 /// Text to ids.
