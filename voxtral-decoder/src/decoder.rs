@@ -4,12 +4,13 @@
 //! ```
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 
 use burn_tensor::{DType, Tensor, TensorData};
 use voxtral_checkpoint::config::{DecoderConfig, Mask, Mlp, Norm as NormKind};
 use voxtral_nn::{
-    Backend, Block, BlockConfig, Embedding, KvCache, Linear, Loader, NnError, Norm, RingConfig,
-    Rotary,
+    Backend, Block, BlockConfig, Continuation, Embedding, KvCache, Linear, Loader, NnError, Norm,
+    RingConfig, Rotary, Scope,
 };
 
 /// Positions that a ring turns back after where the checkpoint states no limit. The angles bear
@@ -157,47 +158,111 @@ impl<B: Backend> Decoder<B> {
     /// Gives the residual stream, of the same shape.
     ///
     /// # Errors
-    /// The cache has no room for them, the shape is another or has no position, or the decoder
-    /// needs a delay and was given none.
+    /// As for [`forward_batch`](Self::forward_batch).
     pub fn forward(
         &self,
         embeddings: Tensor<B, 3>,
         cache: &mut KvCache<B>,
     ) -> Result<Tensor<B, 3>, NnError> {
+        self.forward_batch(vec![(embeddings, cache)])
+    }
+
+    /// Runs new positions of several sequences in one pass: of each, any number, `[1, new, width]`,
+    /// after those in its cache, to which they are added. Gives the residual streams one behind
+    /// another, `[1, Σ new, width]`.
+    ///
+    /// What weights are multiplied with is all rows at once; attention is of each sequence alone.
+    ///
+    /// # Errors
+    /// A cache has no room or is of another decoder, a shape is another or has no position, there
+    /// is no sequence, or the decoder needs a delay and was given none. No cache has changed then.
+    pub fn forward_batch(
+        &self,
+        sequences: Vec<(Tensor<B, 3>, &mut KvCache<B>)>,
+    ) -> Result<Tensor<B, 3>, NnError> {
+        if self.config.ada_norm.is_some() && self.delay.is_none() {
+            return Err(NnError::DelayMissing);
+        }
+        for (embeddings, cache) in &sequences {
+            self.check(embeddings, cache)?;
+        }
+        let (embeddings, caches): (Vec<_>, Vec<_>) = sequences.into_iter().unzip();
+        if embeddings.is_empty() {
+            return Err(self.shape_error("embeddings", 1, [0, 0, self.config.hidden_size]));
+        }
+        let mut parts = Vec::new();
+        for (embeddings, cache) in embeddings.iter().zip(caches) {
+            let claim = cache.claim(embeddings.dims()[1])?;
+            let (head_dim, theta) = (self.config.attention.head_dim, self.config.rope_theta);
+            let rotary = Rotary::new(claim.angles, head_dim, theta, &self.device);
+            parts.push((claim.start, rotary, claim.layers));
+        }
+        let mut h = Tensor::cat(embeddings, 1);
+        for (i, block) in self.blocks.iter().enumerate() {
+            let continuations = parts
+                .iter_mut()
+                .map(|(start, rotary, layers)| Continuation {
+                    start: *start,
+                    rotary,
+                    cache: &mut layers[i],
+                });
+            h = block.forward(h, Scope::Continuations(continuations.collect()));
+        }
+        Ok(h)
+    }
+
+    /// Whether a sequence can be run.
+    fn check(&self, embeddings: &Tensor<B, 3>, cache: &KvCache<B>) -> Result<(), NnError> {
         let [batch, new, width] = embeddings.dims();
         if batch != 1 || new == 0 || width != self.config.hidden_size {
             return Err(self.shape_error("embeddings", 1, embeddings.dims()));
         }
-        if self.config.ada_norm.is_some() && self.delay.is_none() {
-            return Err(NnError::DelayMissing);
+        if cache.num_layers() != self.blocks.len() {
+            return Err(NnError::Shape {
+                subject: "KV cache",
+                found: vec![cache.num_layers()],
+                expected: format!("[{}], a layer for each of the decoder's", self.blocks.len()),
+            });
         }
-        let claim = cache.claim(new)?;
-        let rotary = Rotary::new(
-            claim.angles,
-            self.config.attention.head_dim,
-            self.config.rope_theta,
-            &self.device,
-        );
-        let mut h = embeddings;
-        for (block, layer) in self.blocks.iter().zip(claim.layers) {
-            h = block.forward(h, Some(&rotary), Some((claim.start, layer)));
-        }
-        Ok(h)
+        cache.check_room(new)
     }
 
     /// Scores of every vocabulary entry after each of the `last` positions of `hidden`, which is
     /// `[1, positions, width]`; gives `[last, vocab_size]`, row by row.
     ///
     /// # Errors
-    /// There are fewer positions, none is asked for, or the device failed.
+    /// As for [`logits_of`](Self::logits_of).
     pub fn logits(&self, hidden: Tensor<B, 3>, last: usize) -> Result<Vec<f32>, NnError> {
         let positions = hidden.dims()[1];
-        let first = match positions.checked_sub(last) {
-            Some(first) if last > 0 => first,
-            _ => return Err(self.shape_error("hidden", last, hidden.dims())),
+        match positions.checked_sub(last) {
+            Some(first) => self.logits_of(hidden, &[first..positions]),
+            None => Err(self.shape_error("hidden", last, hidden.dims())),
+        }
+    }
+
+    /// Scores of every vocabulary entry after each of these positions of `hidden`, which is `[1,
+    /// positions, width]`, in this order; gives `[rows, vocab_size]`, row by row.
+    ///
+    /// # Errors
+    /// There are fewer positions, none is asked for, or the device failed.
+    pub fn logits_of(
+        &self,
+        hidden: Tensor<B, 3>,
+        rows: &[Range<usize>],
+    ) -> Result<Vec<f32>, NnError> {
+        let positions = hidden.dims()[1];
+        let end = rows.iter().map(|rows| rows.end).max().unwrap_or(0);
+        let rows = rows.iter().filter(|rows| !rows.is_empty());
+        let parts: Vec<_> = if end <= positions {
+            rows.map(|rows| hidden.clone().slice_dim(1, rows.clone()))
+                .collect()
+        } else {
+            Vec::new()
         };
-        let hidden = hidden.slice_dim(1, first..positions);
-        let logits = self.head.forward(self.norm.forward(hidden));
+        if parts.is_empty() {
+            return Err(self.shape_error("hidden", end, hidden.dims()));
+        }
+        let logits = self.head.forward(self.norm.forward(Tensor::cat(parts, 1)));
         logits
             .try_into_data()
             .map_err(|error| NnError::Device(error.to_string()))?

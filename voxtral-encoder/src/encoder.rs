@@ -2,7 +2,7 @@
 
 use burn_tensor::{DType, Tensor};
 use voxtral_checkpoint::config::{EncoderConfig, Position};
-use voxtral_nn::{Backend, Block, BlockConfig, Loader, NnError, Norm, Rotary};
+use voxtral_nn::{Backend, Block, BlockConfig, Continuation, Loader, NnError, Norm, Rotary, Scope};
 
 use crate::{ConvStem, EncoderStream, STEM_STRIDE};
 
@@ -105,7 +105,7 @@ impl<B: Backend> Encoder<B> {
             )),
         };
         for block in &self.blocks {
-            h = block.forward(h, rotary.as_ref(), None);
+            h = block.forward(h, Scope::Windows(rotary.as_ref()));
         }
         Ok(self.norm.forward(h))
     }
@@ -139,7 +139,12 @@ impl<B: Backend> Encoder<B> {
         let claim = stream.cache.claim(h.dims()[1])?;
         let rotary = Rotary::new(claim.angles, self.head_dim(), stream.theta, &self.device);
         for (block, layer) in self.blocks.iter().zip(claim.layers) {
-            h = block.forward(h, Some(&rotary), Some((claim.start, layer)));
+            let continuation = Continuation {
+                start: claim.start,
+                rotary: &rotary,
+                cache: layer,
+            };
+            h = block.forward(h, Scope::Continuations(vec![continuation]));
         }
         Ok(self.norm.forward(h))
     }

@@ -1,5 +1,7 @@
 //! Multi-head attention, of the encoder and of the decoder.
 
+use std::ops::Range;
+
 use burn_tensor::{DType, Tensor};
 use voxtral_checkpoint::config::{AttentionConfig, Mask};
 
@@ -12,6 +14,28 @@ pub enum AttentionBias {
     None,
     /// Queries, values and outputs, never keys (Whisper).
     AllButKeys,
+}
+
+/// What the queries of a pass attend to, as far as the mask lets them.
+#[derive(Debug)]
+pub enum Scope<'a, B: Backend> {
+    /// Each entry of the batch to itself: nothing is kept. Queries and keys are rotated by these
+    /// angles where there are any.
+    Windows(Option<&'a Rotary<B>>),
+    /// The batch has one entry, in whose time the new positions of some sequences follow each
+    /// other. Those of each attend to its cache and to each other.
+    Continuations(Vec<Continuation<'a, B>>),
+}
+
+/// New positions of a sequence, as one layer sees them.
+#[derive(Debug)]
+pub struct Continuation<'a, B: Backend> {
+    /// The first of them, counted from the beginning of the sequence.
+    pub start: usize,
+    /// Their angles, which also tell how many they are.
+    pub rotary: &'a Rotary<B>,
+    /// Keys and values of the positions before them.
+    pub cache: &'a mut LayerCache<B>,
 }
 
 /// `softmax(q kᵀ / √d) v` with grouped queries, between four projections.
@@ -56,16 +80,8 @@ impl<B: Backend> Attention<B> {
     }
 
     /// `[batch, time, width]` → the same shape.
-    ///
-    /// Queries and keys are rotated where `rotary` is given, for these positions. With a cache,
-    /// the new keys and values are written from position `start` on, and the queries see those
-    /// before them too, as far as the mask lets them.
-    pub fn forward(
-        &self,
-        x: Tensor<B, 3>,
-        rotary: Option<&Rotary<B>>,
-        cache: Option<(usize, &mut LayerCache<B>)>,
-    ) -> Tensor<B, 3> {
+    /// Continuations have as many positions together as `x`.
+    pub fn forward(&self, x: Tensor<B, 3>, scope: Scope<'_, B>) -> Tensor<B, 3> {
         let [batch, time, _] = x.dims();
         let AttentionConfig {
             num_heads,
@@ -78,28 +94,62 @@ impl<B: Backend> Attention<B> {
                 .reshape([batch, time, heads, head_dim])
                 .swap_dims(1, 2)
         };
+        let q = heads(&self.query, num_heads);
+        let k = heads(&self.key, num_kv_heads);
+        let v = heads(&self.value, num_kv_heads);
+        let y = match scope {
+            Scope::Windows(rotary) => self.windows(q, k, v, rotary),
+            Scope::Continuations(parts) => self.continuations([q, k, v], parts),
+        };
+        let y = y
+            .swap_dims(1, 2)
+            .reshape([batch, time, num_heads * head_dim]);
+        self.output.forward(y)
+    }
+
+    /// Every window attends to itself.
+    fn windows(
+        &self,
+        q: Tensor<B, 4>,
+        k: Tensor<B, 4>,
+        v: Tensor<B, 4>,
+        rotary: Option<&Rotary<B>>,
+    ) -> Tensor<B, 4> {
+        let time = q.dims()[2];
         let rotate = |x| match rotary {
             Some(rotary) => rotary.rotate(x),
             None => x,
         };
-        let q = rotate(heads(&self.query, num_heads));
-        let k = rotate(heads(&self.key, num_kv_heads));
-        let v = heads(&self.value, num_kv_heads);
-        let (k, v, end) = match cache {
-            Some((start, cache)) => {
-                let (k, v) = cache.append(start, k, v);
-                (k, v, start + time)
-            }
-            None => {
-                let dtype = self.cache_dtype();
-                (B::hold(k, dtype), B::hold(v, dtype), time)
-            }
-        };
-        let y = B::attend(q, k, v, self.mask, end).swap_dims(1, 2).reshape([
-            batch,
-            time,
-            num_heads * head_dim,
-        ]);
-        self.output.forward(y)
+        let dtype = self.cache_dtype();
+        let (k, v) = (B::hold(rotate(k), dtype), B::hold(v, dtype));
+        B::attend(rotate(q), k, v, self.mask, time)
     }
+
+    /// Every sequence attends to its own cache, to which its keys and values are added before.
+    fn continuations(
+        &self,
+        [q, k, v]: [Tensor<B, 4>; 3],
+        parts: Vec<Continuation<'_, B>>,
+    ) -> Tensor<B, 4> {
+        let mut next = 0;
+        let attended = parts.into_iter().map(|part| {
+            let positions = next..next + part.rotary.positions();
+            next = positions.end;
+            let [q, k, v] = [&q, &k, &v].map(|x| slice(x, &positions));
+            let (k, v) = part.cache.append(part.start, part.rotary.rotate(k), v);
+            let end = part.start + positions.len();
+            B::attend(part.rotary.rotate(q), k, v, self.mask, end)
+        });
+        Tensor::cat(attended.collect(), 2)
+    }
+}
+
+/// These positions of `[batch, heads, time, d]`.
+fn slice<B: Backend>(x: &Tensor<B, 4>, positions: &Range<usize>) -> Tensor<B, 4> {
+    let x = x.clone();
+    // On most devices a slice is a copy.
+    if positions.len() == x.dims()[2] {
+        return x;
+    }
+    x.slice_dim(2, positions.clone())
 }

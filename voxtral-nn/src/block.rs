@@ -4,8 +4,7 @@ use burn_tensor::{DType, Tensor};
 use voxtral_checkpoint::config;
 
 use crate::{
-    Attention, Backend, LayerCache, Linear, Loader, Mlp, NnError, Norm, Rotary,
-    attention::AttentionBias,
+    Attention, Backend, Linear, Loader, Mlp, NnError, Norm, Scope, attention::AttentionBias,
 };
 
 /// `h += attention(norm(h)); h += mlp(norm(h))`, of the encoder and of the decoder.
@@ -107,16 +106,9 @@ impl<B: Backend> Block<B> {
     }
 
     /// `[batch, time, width]` → the same shape; see [`Attention::forward`].
-    pub fn forward(
-        &self,
-        h: Tensor<B, 3>,
-        rotary: Option<&Rotary<B>>,
-        cache: Option<(usize, &mut LayerCache<B>)>,
-    ) -> Tensor<B, 3> {
-        let attended =
-            self.attention
-                .forward(self.attention_norm.forward(h.clone()), rotary, cache);
-        let h = h + attended;
+    pub fn forward(&self, h: Tensor<B, 3>, scope: Scope<'_, B>) -> Tensor<B, 3> {
+        let normed = self.attention_norm.forward(h.clone());
+        let h = h + self.attention.forward(normed, scope);
         let fed = self.mlp.forward(self.mlp_norm.forward(h.clone()));
         h + fed
     }

@@ -109,6 +109,11 @@ impl<B: Backend> KvCache<B> {
         self.len == 0
     }
 
+    /// Layers that it holds keys and values of.
+    pub fn num_layers(&self) -> usize {
+        self.layers.len()
+    }
+
     /// Positions that are held at most.
     pub fn capacity(&self) -> usize {
         self.capacity
@@ -121,11 +126,11 @@ impl<B: Backend> KvCache<B> {
         self.ring.map_or(free, |ring| free.max(ring.step.get()))
     }
 
-    /// Claims the next `new` positions.
+    /// Whether the next `new` positions fit.
     ///
     /// # Errors
-    /// They do not fit, see [`room`](Self::room).
-    pub fn claim(&mut self, new: usize) -> Result<Claim<'_, B>, NnError> {
+    /// They do not, see [`room`](Self::room).
+    pub fn check_room(&self, new: usize) -> Result<(), NnError> {
         if new > self.room() {
             return Err(NnError::CacheFull {
                 capacity: self.capacity,
@@ -133,6 +138,15 @@ impl<B: Backend> KvCache<B> {
                 new,
             });
         }
+        Ok(())
+    }
+
+    /// Claims the next `new` positions.
+    ///
+    /// # Errors
+    /// They do not fit, see [`room`](Self::room).
+    pub fn claim(&mut self, new: usize) -> Result<Claim<'_, B>, NnError> {
+        self.check_room(new)?;
         if let Some(ring) = self.ring {
             let limit = ring.max_positions.max(2 * self.capacity);
             if self.len + new - self.anchor > limit {
@@ -168,6 +182,20 @@ impl<B: Backend> KvCache<B> {
         };
         self.claimed = left;
         self.len -= count;
+        Ok(())
+    }
+
+    /// Forgets all but the first `len` positions of a plain cache, so that another end can follow a
+    /// common beginning. A cache of no more positions stays as it is.
+    ///
+    /// # Errors
+    /// The cache is a ring: what its positions have overwritten does not come back.
+    pub fn truncate(&mut self, len: usize) -> Result<(), NnError> {
+        if self.ring.is_some() {
+            return Err(NnError::RingTruncated);
+        }
+        self.len = self.len.min(len);
+        self.claimed = 0;
         Ok(())
     }
 
@@ -376,6 +404,42 @@ mod tests {
             "KV cache cannot take back 3 positions, expected at most 2, those of its last claim"
         );
         assert_eq!(cache.len(), 3);
+    }
+
+    #[test]
+    fn another_end_follows_a_beginning_that_is_kept() {
+        let mut cache = KvCache::<Flex>::new(1, HEADS, 5, (&Default::default(), DType::F32));
+        let mut held = Vec::new();
+        // What is kept, and what is added to it.
+        for (kept, end) in [(9, 5.0), (2, 20.0), (2, 30.0), (0, 40.0)] {
+            cache.truncate(kept).unwrap();
+            let claim = cache.claim(3).unwrap();
+            let start = claim.start;
+            let x: Vec<f32> = claim.angles.flat_map(|p| [end + p as f32; 2]).collect();
+            let (keys, _) = claim.layers[0].append(start, rows(&x), rows(&x));
+            held.push(values(keys).chunks(2).map(|row| row[0]).collect::<Vec<_>>());
+        }
+        assert_eq!(
+            held,
+            [
+                vec![5.0, 6.0, 7.0],
+                vec![5.0, 6.0, 22.0, 23.0, 24.0],
+                vec![5.0, 6.0, 32.0, 33.0, 34.0],
+                vec![40.0, 41.0, 42.0],
+            ]
+        );
+        cache.truncate(1).unwrap();
+        assert!(cache.take_back(1).is_err(), "of no claim any more");
+        assert_eq!((cache.len(), cache.room()), (1, 4));
+    }
+
+    #[test]
+    fn a_ring_keeps_no_beginning() {
+        let error = ring(3, 1, 1000).truncate(0).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "KV cache is a ring, which cannot be truncated: clear it and run the positions again"
+        );
     }
 
     /// Every claim, and what is taken back of it, in every slot: a query misses nothing.

@@ -43,6 +43,9 @@ pub enum NnError {
         /// Positions that can be.
         claimed: usize,
     },
+    /// A ring was to keep its beginning.
+    #[error("KV cache is a ring, which cannot be truncated: clear it and run the positions again")]
+    RingTruncated,
     /// A decoder whose layers depend on the delay was run without one.
     #[error("decoder needs a delay, expected `Decoder::with_delay` before its first position")]
     DelayMissing,

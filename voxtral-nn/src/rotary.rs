@@ -52,6 +52,11 @@ impl<B: Backend> Rotary<B> {
         }
     }
 
+    /// Positions that it has angles for.
+    pub fn positions(&self) -> usize {
+        self.cos.dims()[0]
+    }
+
     /// Rotates `[batch, heads, time, head_dim]`, whose time is that of the tables, or any where
     /// they have one row.
     pub fn rotate(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {

@@ -1,5 +1,6 @@
 //! What can go wrong between a model's name and its words.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use voxtral_audio::AudioError;
@@ -23,6 +24,9 @@ pub enum PipelineError {
     /// The layers could not be loaded or run.
     #[error(transparent)]
     Nn(#[from] NnError),
+    /// A pass of the decoder failed, for every sequence that took part in it.
+    #[error(transparent)]
+    Pass(Arc<NnError>),
     /// The model could not be found or fetched.
     #[cfg(feature = "hub")]
     #[error(transparent)]

@@ -28,6 +28,7 @@
 //! file → [`Audio`] (decoded, mono, resampled) → log-mel windows → encoder → projector →
 //! embeddings in the place of the prompt's audio tokens → decoder → one token per step → text.
 
+mod batch;
 mod cancel;
 #[cfg(feature = "demo")]
 mod demo;
@@ -45,6 +46,7 @@ mod transcribe;
 mod transcript;
 mod words;
 
+pub use batch::{Batch, BatchEvent, Transcriptions};
 pub use cancel::Cancel;
 #[cfg(feature = "demo")]
 pub use demo::Demo;

@@ -123,11 +123,14 @@ impl<B: Backend> Voxtral<B> {
     /// # Errors
     /// The file cannot be read or decoded, or is longer than the model takes.
     pub fn read_audio(&self, path: impl AsRef<Path>) -> Result<Audio, PipelineError> {
-        self.collect(voxtral_audio::Decoder::open(path)?)
+        self.read_decoder(voxtral_audio::Decoder::open(path)?)
     }
 
-    /// The whole of what a decoder gives, at the model's sample rate.
-    pub(crate) fn collect(&self, decoder: voxtral_audio::Decoder) -> Result<Audio, PipelineError> {
+    /// Reads the whole of what a decoder gives at the model's sample rate.
+    ///
+    /// # Errors
+    /// As for [`read_audio`](Self::read_audio).
+    pub fn read_decoder(&self, decoder: voxtral_audio::Decoder) -> Result<Audio, PipelineError> {
         if self.is_streaming() {
             return Ok(Audio::from_decoder(
                 decoder,

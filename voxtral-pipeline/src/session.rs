@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use burn_tensor::{DType, Tensor, TensorData};
 use voxtral_audio::{Audio, AudioError, LogMelStream, Resampler};
+use voxtral_decoder::Decoder;
 use voxtral_encoder::EncoderStream;
 use voxtral_nn::Backend;
 use voxtral_tokenizer::{StreamLayout, prompt};
@@ -14,7 +15,7 @@ use crate::{
     Cancel, Finish, PipelineError, Step, Timings, Transcript, Voxtral, Word,
     draft::Draft,
     fusion::Sum,
-    generate::{End, Generator, Request},
+    generate::{End, Request, Sequence},
     model::Hearing,
     sample::{Choice, Sampler},
     segments::segments,
@@ -95,7 +96,8 @@ pub struct Session<'m, B: Backend> {
     /// Frames that no token is complete of, `[frames, bins]`.
     frames: Vec<f32>,
     encoder: EncoderStream<B>,
-    generator: Generator<B, Sum<B>>,
+    decoder: Decoder<B>,
+    sequence: Sequence<B, Sum<B>>,
     onsets: Onsets,
     clock: WordClock,
     timeline: Timeline,
@@ -161,7 +163,8 @@ impl<B: Backend> Voxtral<B> {
             mel: self.mel.stream(log_mel_max),
             frames: Vec::new(),
             encoder,
-            generator: Generator::with_cache(decoder, Sum::new(), cache, request),
+            decoder,
+            sequence: Sequence::with_cache(cache, Sum::new(), request),
             onsets: Onsets::new(rate, self.config.features.hop_length, left, late),
             clock: WordClock::new(layout.samples_per_token),
             timeline: Timeline::default(),
@@ -296,9 +299,9 @@ impl<B: Backend> Session<'_, B> {
             self.ready.extend(steps);
         }
         let words = std::mem::take(&mut self.words);
-        self.timings.prefill = self.generator.prefill_time;
-        self.timings.decode = self.generator.decode_time;
-        self.timings.passes = self.generator.passes;
+        self.timings.prefill = self.sequence.prefill_time;
+        self.timings.decode = self.sequence.decode_time;
+        self.timings.passes = self.sequence.passes;
         Ok(Transcript {
             text: std::mem::take(&mut self.scribe.text).trim_end().to_owned(),
             language: None,
@@ -352,11 +355,11 @@ impl<B: Backend> Session<'_, B> {
         self.mel.reset();
         self.frames.clear();
         self.encoder.reset(&self.model.encoder);
-        self.generator.fusion.clear();
+        self.sequence.fusion.clear();
         let request = self
             .model
             .stream_request(&self.layout, self.signs, &self.options)?;
-        self.generator.restart(request);
+        self.sequence.restart(request);
         self.onsets.reset();
         self.clock.reset();
         self.timeline = Timeline::default();
@@ -441,8 +444,8 @@ impl<B: Backend> Session<'_, B> {
             self.onsets
                 .push(&frames, bins, |sample| timeline.is_sound(sample));
             let embeddings = self.encode(frames, bins)?;
-            self.generator.fusion.push(embeddings);
-            while let Some(choice) = self.generator.next() {
+            self.sequence.fusion.push(embeddings);
+            while let Some(choice) = self.sequence.next_token(&self.decoder) {
                 self.write(choice?);
             }
         }

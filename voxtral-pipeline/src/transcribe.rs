@@ -11,9 +11,10 @@ use voxtral_nn::Backend;
 use voxtral_tokenizer::{Language, prompt};
 
 use crate::{
-    Cancel, Finish, PipelineError, Session, SessionOptions, Step, Timings, Transcript, Voxtral,
+    Cancel, Choice, Finish, PipelineError, Session, SessionOptions, Step, Timings, Transcript,
+    Voxtral,
     fusion::Splice,
-    generate::{End, Generator, Request},
+    generate::{End, Request, Sequence},
     model::Hearing,
     sample::Sampler,
     transcript::Scribe,
@@ -74,8 +75,6 @@ impl fmt::Debug for OnWindow {
 /// A running transcription: an iterator of [`Step`]s, then [`finish`](Self::finish).
 pub struct Transcription<'m, B: Backend> {
     engine: Engine<'m, B>,
-    /// What is known of the audio; of a stream, at its end.
-    truncated: bool,
     state: State,
 }
 
@@ -133,7 +132,7 @@ impl<B: Backend> Voxtral<B> {
         } else {
             Engine::Clip(Box::new(Clip::start(self, audio, options)?))
         };
-        Ok(Transcription::new(engine, audio.is_truncated()))
+        Ok(Transcription::new(engine))
     }
 
     /// Gives the transcription of what a decoder reads, step by step. With a model that takes
@@ -149,15 +148,15 @@ impl<B: Backend> Voxtral<B> {
         self.check_options(options)?;
         if self.is_streaming() {
             let stream = Stream::of_decoder(self, decoder, options)?;
-            return Ok(Transcription::new(Engine::Stream(Box::new(stream)), false));
+            return Ok(Transcription::new(Engine::Stream(Box::new(stream))));
         }
-        let audio = self.collect(decoder)?;
+        let audio = self.read_decoder(decoder)?;
         let clip = Box::new(Clip::start(self, &audio, options)?);
-        Ok(Transcription::new(Engine::Clip(clip), audio.is_truncated()))
+        Ok(Transcription::new(Engine::Clip(clip)))
     }
 
     /// Refuses options of the other kind of model.
-    fn check_options(&self, options: &TranscribeOptions) -> Result<(), PipelineError> {
+    pub(crate) fn check_options(&self, options: &TranscribeOptions) -> Result<(), PipelineError> {
         let (option, reason) = match self.is_streaming() {
             true if options.max_new_tokens.is_some() => (
                 "the number of new tokens",
@@ -178,10 +177,9 @@ impl<B: Backend> Voxtral<B> {
 }
 
 impl<'m, B: Backend> Transcription<'m, B> {
-    fn new(engine: Engine<'m, B>, truncated: bool) -> Self {
+    fn new(engine: Engine<'m, B>) -> Self {
         Self {
             engine,
-            truncated,
             state: State::Running,
         }
     }
@@ -197,15 +195,13 @@ impl<'m, B: Backend> Transcription<'m, B> {
         if self.state == State::Failed {
             return Err(PipelineError::Unfinished);
         }
-        let mut transcript = match self.engine {
-            Engine::Clip(clip) => clip.finish(),
-            Engine::Stream(mut stream) => {
-                self.truncated |= stream.source.truncated();
-                stream.session.finish()?
-            }
-        };
-        transcript.truncated = self.truncated;
-        Ok(transcript)
+        match self.engine {
+            Engine::Clip(clip) => Ok(clip.finish()),
+            Engine::Stream(mut stream) => Ok(Transcript {
+                truncated: stream.source.truncated(),
+                ..stream.session.finish()?
+            }),
+        }
     }
 }
 
@@ -230,17 +226,19 @@ impl<B: Backend> Iterator for Transcription<'_, B> {
 }
 
 /// A clip in a prompt.
-struct Clip<'m, B: Backend> {
+pub(crate) struct Clip<'m, B: Backend> {
     model: &'m Voxtral<B>,
-    generator: Generator<B, Splice<B>>,
+    pub(crate) sequence: Sequence<B, Splice<B>>,
     scribe: Scribe<'m>,
     language: Option<Language>,
     duration: Duration,
+    truncated: bool,
     timings: Timings,
 }
 
 impl<'m, B: Backend> Clip<'m, B> {
-    fn start(
+    /// Encodes a clip.
+    pub(crate) fn start(
         model: &'m Voxtral<B>,
         audio: &Audio,
         options: &TranscribeOptions,
@@ -267,23 +265,32 @@ impl<'m, B: Backend> Clip<'m, B> {
         };
         Ok(Self {
             model,
-            generator: Generator::new(model.decoder.clone(), splice, request),
+            sequence: Sequence::new(&model.decoder, splice, request),
             scribe: Scribe::new(&model.tokenizer, true),
             language: options.language,
             duration: audio.duration(),
+            truncated: audio.is_truncated(),
             timings,
         })
     }
 
     fn step(&mut self) -> Result<Option<Step>, PipelineError> {
-        let Some(choice) = self.generator.next().transpose()? else {
-            return Ok(None);
-        };
-        let last = choice.id == self.model.end || self.generator.limit_reached();
-        Ok(Some(self.scribe.write(choice, last)))
+        let choice = self.sequence.next_token(&self.model.decoder).transpose()?;
+        Ok(choice.map(|choice| self.write(choice)))
     }
 
-    fn finish(self) -> Transcript {
+    /// A step that was made, or the error that ended the clip.
+    pub(crate) fn take(&mut self) -> Option<Result<Step, PipelineError>> {
+        let choice = self.sequence.take()?;
+        Some(choice.map(|choice| self.write(choice)))
+    }
+
+    fn write(&mut self, choice: Choice) -> Step {
+        let last = choice.id == self.model.end || self.sequence.limit_reached();
+        self.scribe.write(choice, last)
+    }
+
+    pub(crate) fn finish(self) -> Transcript {
         let finish = match self.scribe.tokens.last() {
             Some(token) if token.id == self.model.end => Finish::Stop,
             _ => Finish::Length,
@@ -294,14 +301,14 @@ impl<'m, B: Backend> Clip<'m, B> {
             duration: self.duration,
             model: self.model.name.clone(),
             finish,
-            truncated: false,
+            truncated: self.truncated,
             words: None,
             segments: None,
             tokens: self.scribe.tokens,
             timings: Timings {
-                prefill: self.generator.prefill_time,
-                decode: self.generator.decode_time,
-                passes: self.generator.passes,
+                prefill: self.sequence.prefill_time,
+                decode: self.sequence.decode_time,
+                passes: self.sequence.passes,
                 ..self.timings
             },
         }
@@ -350,21 +357,24 @@ struct Stream<'m, B: Backend> {
 }
 
 enum Source<'a> {
-    Clip(std::slice::Chunks<'a, f32>),
+    Clip {
+        chunks: std::slice::Chunks<'a, f32>,
+        truncated: bool,
+    },
     Decoder(Box<Decoder>),
 }
 
 impl Source<'_> {
     fn next(&mut self) -> Option<Result<std::borrow::Cow<'_, [f32]>, AudioError>> {
         match self {
-            Self::Clip(chunks) => chunks.next().map(|chunk| Ok(chunk.into())),
+            Self::Clip { chunks, .. } => chunks.next().map(|chunk| Ok(chunk.into())),
             Self::Decoder(decoder) => decoder.next().map(|chunk| chunk.map(Into::into)),
         }
     }
 
     fn truncated(&self) -> bool {
         match self {
-            Self::Clip(_) => false,
+            Self::Clip { truncated, .. } => *truncated,
             Self::Decoder(decoder) => decoder.truncated(),
         }
     }
@@ -379,7 +389,10 @@ impl<'m, B: Backend> Stream<'m, B> {
         if audio.samples().is_empty() {
             return Err(AudioError::Empty.into());
         }
-        let source = Source::Clip(audio.samples().chunks(1 << 14));
+        let source = Source::Clip {
+            chunks: audio.samples().chunks(1 << 14),
+            truncated: audio.is_truncated(),
+        };
         let rate = audio.sample_rate();
         Self::new(model, source, rate, Some(audio.duration()), options)
     }
