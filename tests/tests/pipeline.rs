@@ -109,8 +109,11 @@ fn a_seed_repeats_a_temperature() {
     let audio = model.read_audio(sample("de")).unwrap();
     let run = |seed| {
         let options = TranscribeOptions {
-            temperature: 3.0,
-            seed,
+            sampling: SamplingOptions {
+                temperature: 3.0,
+                seed,
+                ..Default::default()
+            },
             max_new_tokens: Some(40),
             ..Default::default()
         };
@@ -169,7 +172,10 @@ fn impossible_requests_are_refused() {
         "audio is 31:00 long, the model takes at most 30:00: split the file"
     );
     let options = TranscribeOptions {
-        temperature: -1.0,
+        sampling: SamplingOptions {
+            temperature: -1.0,
+            ..Default::default()
+        },
         ..Default::default()
     };
     assert!(refuse(1, &options).starts_with("temperature is -1"));

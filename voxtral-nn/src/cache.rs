@@ -12,7 +12,8 @@ use crate::{Backend, NnError, Rotary};
 ///
 /// A session owns its cache; the model that fills it is shared. There are two kinds:
 ///
-/// * A plain cache ([`new`](Self::new)) holds every position, until it is full.
+/// * A plain cache ([`new`](Self::new)) holds every position, until it is full. Its memory grows
+///   with the positions.
 /// * A ring ([`ring`](Self::ring)) holds what a sliding window sees: position p stands in slot
 ///   `p mod capacity`, and each new position takes the place of the oldest. It never fills. Since
 ///   attention with rotary positions depends on distances alone, all keys are turned back by a
@@ -28,9 +29,15 @@ pub struct KvCache<B: Backend> {
     /// Positions of the last claim that were not taken back.
     claimed: usize,
     capacity: usize,
+    /// Positions that there is memory for.
+    reserved: usize,
     head_dim: usize,
     ring: Option<RingConfig>,
 }
+
+/// Positions by which the memory of a plain cache grows at least, and the part of it: a longer
+/// answer is copied now and then, a long prompt wastes little.
+const GROWTH: (usize, usize) = (256, 16);
 
 /// What a ring is made for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,8 +65,8 @@ pub struct Claim<'c, B: Backend> {
 }
 
 impl<B: Backend> KvCache<B> {
-    /// Memory for `capacity` positions of `layers` layers:
-    /// `layers · 2 · num_kv_heads · head_dim · capacity` numbers of this precision, which is that of
+    /// A plain cache for up to `capacity` positions of `layers` layers:
+    /// `layers · 2 · num_kv_heads · head_dim` numbers of this precision for each, which is that of
     /// the layers' [`cache_dtype`](crate::Block::cache_dtype).
     pub fn new(
         layers: usize,
@@ -67,22 +74,8 @@ impl<B: Backend> KvCache<B> {
         capacity: usize,
         options: (&B::Device, DType),
     ) -> Self {
-        let shape = [1, attention.num_kv_heads, capacity, attention.head_dim];
-        let zeros = || Some(Tensor::zeros(shape, options));
-        Self {
-            layers: (0..layers)
-                .map(|_| LayerCache {
-                    keys: zeros(),
-                    values: zeros(),
-                })
-                .collect(),
-            len: 0,
-            claimed: 0,
-            anchor: 0,
-            capacity,
-            head_dim: attention.head_dim,
-            ring: None,
-        }
+        let reserved = capacity.min(GROWTH.0);
+        Self::with_memory(layers, attention, (capacity, reserved), options)
     }
 
     /// A ring, with memory for `window + step − 1` positions, see [`new`](Self::new).
@@ -95,7 +88,32 @@ impl<B: Backend> KvCache<B> {
         let capacity = config.window.get() + config.step.get() - 1;
         Self {
             ring: Some(config),
-            ..Self::new(layers, attention, capacity, options)
+            ..Self::with_memory(layers, attention, (capacity, capacity), options)
+        }
+    }
+
+    fn with_memory(
+        layers: usize,
+        attention: AttentionConfig,
+        (capacity, reserved): (usize, usize),
+        options: (&B::Device, DType),
+    ) -> Self {
+        let shape = [1, attention.num_kv_heads, reserved, attention.head_dim];
+        let zeros = || Some(Tensor::zeros(shape, options));
+        Self {
+            layers: (0..layers)
+                .map(|_| LayerCache {
+                    keys: zeros(),
+                    values: zeros(),
+                })
+                .collect(),
+            len: 0,
+            claimed: 0,
+            anchor: 0,
+            capacity,
+            reserved,
+            head_dim: attention.head_dim,
+            ring: None,
         }
     }
 
@@ -147,6 +165,10 @@ impl<B: Backend> KvCache<B> {
     /// They do not fit, see [`room`](Self::room).
     pub fn claim(&mut self, new: usize) -> Result<Claim<'_, B>, NnError> {
         self.check_room(new)?;
+        if self.ring.is_none() && self.len + new > self.reserved {
+            let (least, part) = GROWTH;
+            self.reserve(new.max(self.reserved + least.max(self.reserved / part) - self.len));
+        }
         if let Some(ring) = self.ring {
             let limit = ring.max_positions.max(2 * self.capacity);
             if self.len + new - self.anchor > limit {
@@ -162,6 +184,27 @@ impl<B: Backend> KvCache<B> {
             angles: angle..angle + new,
             layers: &mut self.layers,
         })
+    }
+
+    /// Lets a plain cache hold up to `capacity` positions, if it does not yet.
+    pub fn extend_capacity(&mut self, capacity: usize) {
+        if self.ring.is_none() {
+            self.capacity = self.capacity.max(capacity);
+        }
+    }
+
+    /// Makes memory for `more` positions of a plain cache, as far as its capacity goes: a prompt
+    /// whose length is known need not be copied while it grows.
+    pub fn reserve(&mut self, more: usize) {
+        let wanted = self.capacity.min(self.len + more);
+        if let Some(missing) = wanted.checked_sub(self.reserved)
+            && missing > 0
+        {
+            for layer in &mut self.layers {
+                layer.grow(missing);
+            }
+            self.reserved = wanted;
+        }
     }
 
     /// Takes back the last `count` positions of the last claim, as if they had not been claimed.
@@ -238,6 +281,16 @@ impl<B: Backend> LayerCache<B> {
             write(&mut self.keys, start, keys),
             write(&mut self.values, start, values),
         )
+    }
+
+    fn grow(&mut self, positions: usize) {
+        for store in [&mut self.keys, &mut self.values] {
+            let memory = take(store);
+            let [batch, heads, _, d] = memory.dims();
+            let options = (&memory.device(), memory.dtype());
+            let more = Tensor::zeros([batch, heads, positions, d], options);
+            *store = Some(Tensor::cat(vec![memory, more], 2));
+        }
     }
 
     fn turn_back(&mut self, positions: usize, head_dim: usize, theta: f64) {
@@ -404,6 +457,37 @@ mod tests {
             "KV cache cannot take back 3 positions, expected at most 2, those of its last claim"
         );
         assert_eq!(cache.len(), 3);
+    }
+
+    /// Whatever the pieces: what was written stays, and little more is reserved than is held.
+    #[test]
+    fn memory_grows_with_the_positions() {
+        for pieces in [vec![1; 700], vec![255, 2, 300, 1, 1], vec![900]] {
+            let mut cache = KvCache::<Flex>::new(1, HEADS, 1000, (&Default::default(), DType::F32));
+            let mut expected = Vec::new();
+            let mut found = Vec::new();
+            for new in pieces {
+                let claim = cache.claim(new).unwrap();
+                let start = claim.start;
+                let x: Vec<f32> = claim.angles.flat_map(|p| [p as f32; 2]).collect();
+                expected.extend_from_slice(&x);
+                let (keys, held) = claim.layers[0].append(start, rows(&x), rows(&x));
+                found = values(keys);
+                assert_eq!(found, values(held));
+                assert!(cache.reserved >= cache.len());
+                assert!(cache.reserved <= cache.len().max(256) + 256, "{start}");
+            }
+            assert_eq!(found, expected);
+        }
+        let mut cache = KvCache::<Flex>::new(1, HEADS, 1000, (&Default::default(), DType::F32));
+        cache.reserve(600);
+        assert_eq!((cache.reserved, cache.room()), (600, 1000));
+        cache.reserve(2000);
+        assert_eq!((cache.reserved, cache.room()), (1000, 1000));
+        cache.extend_capacity(1500);
+        assert_eq!((cache.reserved, cache.room()), (1000, 1500));
+        let layer = &cache.layers[0];
+        assert_eq!(layer.keys.as_ref().unwrap().dims(), [1, 1, 1000, 2]);
     }
 
     #[test]

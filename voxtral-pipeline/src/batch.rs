@@ -127,12 +127,12 @@ impl<B: Backend> Batch<'_, B> {
         let clips = self.clips.iter_mut();
         generate::advance(
             &self.model.decoder,
-            clips.map(|(_, clip)| &mut clip.sequence),
+            clips.map(|(_, clip)| &mut clip.writing.sequence),
         );
         let mut events = Vec::new();
         for (number, mut clip) in std::mem::take(&mut self.clips) {
             let failed = loop {
-                match clip.take() {
+                match clip.writing.take() {
                     Some(Ok(step)) => events.push((number, BatchEvent::Step(step))),
                     Some(Err(error)) => break Some(error),
                     None => break None,
@@ -140,7 +140,7 @@ impl<B: Backend> Batch<'_, B> {
             };
             if let Some(error) = failed {
                 events.push((number, BatchEvent::Failed(error)));
-            } else if clip.sequence.has_ended() {
+            } else if clip.writing.sequence.has_ended() {
                 let transcript = Box::new(clip.finish());
                 events.push((number, BatchEvent::Finished(transcript)));
             } else {

@@ -8,6 +8,8 @@ use voxtral_checkpoint::CheckpointError;
 use voxtral_nn::NnError;
 use voxtral_tokenizer::TokenizerError;
 
+use crate::PromptSize;
+
 /// An error of loading a model or of transcribing with it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -75,12 +77,14 @@ pub enum PipelineError {
     },
     /// Prompt and answer are longer than the context.
     #[error(
-        "prompt of {prompt} tokens and answer of up to {answer} exceed the context of \
-         {context}: shorten the audio or lower the number of new tokens"
+        "prompt of {} tokens ({} of them audio) and answer of up to {answer} exceed the context \
+         of {context} by {}: leave out audio (30 s take as many tokens as a clip of 1 s) or text, \
+         or lower the number of new tokens",
+        prompt.tokens, prompt.audio_tokens, prompt.tokens + answer - context
     )]
     ContextOverflow {
         /// Tokens of the prompt.
-        prompt: usize,
+        prompt: PromptSize,
         /// Tokens that may be generated.
         answer: usize,
         /// Positions that the checkpoint declares.
@@ -110,6 +114,9 @@ pub enum PipelineError {
          overflows (try f32)"
     )]
     NotFinite,
+    /// A constraint that no token satisfies.
+    #[error("constraint allows no token: it contradicts itself, or asks for what has no token")]
+    NothingAllowed,
     /// An option that a model of this kind does not have.
     #[error("{model} does not take {option}: {reason}")]
     OptionUnsupported {
@@ -137,6 +144,23 @@ pub enum PipelineError {
     /// A transcription was asked for its result although one of its steps had failed.
     #[error("transcription failed before its end: begin a new one")]
     Unfinished,
+    /// The answer reached its limit within a call.
+    #[error(
+        "answer was cut off after {tokens} tokens, in the middle of a call of a tool: \
+         permit more new tokens"
+    )]
+    CallCutOff {
+        /// Tokens that were made.
+        tokens: usize,
+    },
+    /// The model calls tools and calls again.
+    #[error(
+        "model called tools in more than {limit} answers in a row: permit more rounds, or see what the tools return"
+    )]
+    ToolRounds {
+        /// Rounds that were permitted.
+        limit: usize,
+    },
     /// The caller cancelled.
     #[error("cancelled")]
     Cancelled,

@@ -35,8 +35,8 @@ pub(crate) trait AudioFusion<B: Backend> {
 
 /// Audio embeddings replace the placeholder's, one each, in order.
 pub(crate) struct Splice<B: Backend> {
-    /// `[1, embeddings, width]` of all clips.
-    pub(crate) audio: Tensor<B, 3>,
+    /// `[1, embeddings, width]` of all clips; none where there are no clips.
+    pub(crate) audio: Option<Tensor<B, 3>>,
     /// The placeholder's id.
     pub(crate) placeholder: u32,
 }
@@ -47,7 +47,7 @@ impl<B: Backend> AudioFusion<B> for Splice<B> {
         decoder: &Decoder<B>,
         ids: &[u32],
     ) -> Result<Option<Tensor<B, 3>>, PipelineError> {
-        let embeddings = self.audio.dims()[1];
+        let embeddings = self.audio.as_ref().map_or(0, |audio| audio.dims()[1]);
         let placeholders = ids.iter().filter(|&&id| id == self.placeholder).count();
         if placeholders != embeddings {
             return Err(PipelineError::AudioCount {
@@ -58,12 +58,13 @@ impl<B: Backend> AudioFusion<B> for Splice<B> {
         let mut used = 0;
         let mut parts = Vec::new();
         for run in ids.chunk_by(|a, b| (*a == self.placeholder) == (*b == self.placeholder)) {
-            if run[0] == self.placeholder {
-                let clip = used..used + run.len();
-                used = clip.end;
-                parts.push(self.audio.clone().slice_dim(1, clip));
-            } else {
-                parts.push(decoder.embed(run)?);
+            match &self.audio {
+                Some(audio) if run[0] == self.placeholder => {
+                    let places = used..used + run.len();
+                    used = places.end;
+                    parts.push(audio.clone().slice_dim(1, places));
+                }
+                _ => parts.push(decoder.embed(run)?),
             }
         }
         Ok(Some(Tensor::cat(parts, 1)))

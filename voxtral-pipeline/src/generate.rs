@@ -118,11 +118,12 @@ mod tests {
             prompt: vec![1, 32, 32],
             end,
             limit,
-            sampler: Sampler::new(0.0, 0),
+            sampler: Sampler::greedy(),
             draft,
             cancel: Cancel::new(),
         };
-        let mut sequence = Sequence::new(&decoder, fusion, request);
+        let cache = decoder.new_cache(request.prompt.len() + limit);
+        let mut sequence = Sequence::with_cache(cache, fusion, request);
         let tokens: Vec<u32> = std::iter::from_fn(|| sequence.next_token(&decoder))
             .map(|choice| choice.unwrap().id)
             .collect();

@@ -30,6 +30,7 @@
 
 mod batch;
 mod cancel;
+mod chat;
 #[cfg(feature = "demo")]
 mod demo;
 mod draft;
@@ -45,24 +46,31 @@ mod timeline;
 mod transcribe;
 mod transcript;
 mod words;
+mod writing;
 
 pub use batch::{Batch, BatchEvent, Transcriptions};
 pub use cancel::Cancel;
+pub use chat::{
+    Answer, Answering, Chat, ChatOptions, Message, Part, Tool, ToolEvent, Toolbox, Usage,
+};
 #[cfg(feature = "demo")]
 pub use demo::Demo;
 pub use error::PipelineError;
 pub use feed::{FeedReader, FeedStopper, FeedWriter, feed};
-pub use model::{Builder, Progress, Voxtral};
-pub use sample::{Choice, Sampler};
+pub use model::{Builder, Progress, PromptSize, Voxtral};
+pub use sample::{Choice, Constraint, Sampler, SamplingOptions};
 pub use segments::{Segment, Segmenter, SubtitleFormat};
 pub use session::{Session, SessionOptions};
 pub use transcribe::{OnWindow, TranscribeOptions, Transcription};
-pub use transcript::{Finish, Step, Timings, Token, Transcript};
+pub use transcript::{Alternative, Finish, Step, Timings, Token, Transcript};
 pub use words::Word;
 
 pub use voxtral_audio::{Audio, Decoder};
 pub use voxtral_nn::{Backend, Precision};
-pub use voxtral_tokenizer::Language;
+pub use voxtral_tokenizer::{
+    Language,
+    chat::{Role, ToolCall, ToolDefinition},
+};
 
 /// The example of the README, compiled with the tests.
 #[cfg(all(doctest, feature = "hub"))]

@@ -14,14 +14,29 @@ use voxtral_encoder::{Encoder, Projector, STEM_STRIDE};
 use voxtral_nn::{Backend, Loader, Precision};
 use voxtral_tokenizer::{Tokenizer, special};
 
-use crate::{PipelineError, Timings, TranscribeOptions};
+use crate::{Cancel, OnWindow, PipelineError, SamplingOptions, Timings, sample::Sampler};
 
 /// Longest recording that the 2507 models transcribe, by their model card; the checkpoint's files
 /// do not state it.
-const LONGEST_AUDIO: Duration = Duration::from_secs(30 * 60);
+pub(crate) const LONGEST_TRANSCRIBED: Duration = Duration::from_secs(30 * 60);
+
+/// Longest recording that they understand, by the same card.
+pub(crate) const LONGEST_UNDERSTOOD: Duration = Duration::from_secs(40 * 60);
+
+/// An answer is bounded also where the checkpoint states no context.
+const LONGEST_ANSWER: usize = 1 << 16;
 
 /// Windows that the encoder takes at once. One window is work enough for a CPU; a few fill a GPU.
 const WINDOWS_PER_BATCH: usize = 4;
+
+/// How long a prompt is, known before anything is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PromptSize {
+    /// All its tokens.
+    pub tokens: usize,
+    /// Those of them that audio takes.
+    pub audio_tokens: usize,
+}
 
 /// A Voxtral model on a device, immutable and free to share between threads.
 pub struct Voxtral<B: Backend> {
@@ -139,11 +154,11 @@ impl<B: Backend> Voxtral<B> {
             )?);
         }
         // A little more than is taken, so that what is decoded of a longer file is refused below.
-        let limit = LONGEST_AUDIO + Duration::from_secs(1);
+        let limit = LONGEST_UNDERSTOOD + Duration::from_secs(1);
         let stated = decoder.duration().unwrap_or(limit);
         let audio = Audio::from_decoder(decoder, self.sample_rate(), limit)?;
         if audio.duration() >= limit {
-            check_length(stated.max(limit))?;
+            check_length(stated.max(limit), LONGEST_UNDERSTOOD)?;
         }
         Ok(audio)
     }
@@ -160,7 +175,6 @@ impl<B: Backend> Voxtral<B> {
         if audio.samples().is_empty() {
             return Err(AudioError::Empty.into());
         }
-        check_length(audio.duration())?;
         // As many samples as the resampler gives.
         let (from, to) = (
             u64::from(audio.sample_rate()),
@@ -171,19 +185,52 @@ impl<B: Backend> Voxtral<B> {
         Ok((samples as usize).div_ceil(window))
     }
 
-    /// Embeddings that a clip becomes, known before it is encoded.
-    pub(crate) fn audio_tokens(&self, audio: &Audio) -> Result<usize, PipelineError> {
+    /// Embeddings that a clip of at most this length becomes, known before it is encoded.
+    pub(crate) fn audio_tokens(
+        &self,
+        audio: &Audio,
+        longest: Duration,
+    ) -> Result<usize, PipelineError> {
+        check_length(audio.duration(), longest)?;
         let frames = self.encoder_window()? / STEM_STRIDE;
         Ok(self.windows(audio)? * frames / self.config.projector.downsample)
     }
 
-    /// Audio embeddings of a clip, `[1, embeddings, width]`, window by window.
+    /// Audio embeddings of clips, `[1, embeddings, width]`, clip by clip and window by window; none
+    /// where there are no clips.
     pub(crate) fn embed(
         &self,
-        audio: &Audio,
-        options: &TranscribeOptions,
+        clips: &[&Audio],
+        (cancel, on_window): (&Cancel, &OnWindow),
         timings: &mut Timings,
-    ) -> Result<Tensor<B, 3>, PipelineError> {
+    ) -> Result<Option<Tensor<B, 3>>, PipelineError> {
+        let mut all = 0;
+        for clip in clips {
+            all += self.windows(clip)?;
+        }
+        let mut done = 0;
+        let mut embeddings = Vec::new();
+        for clip in clips {
+            let on_batch = |first| {
+                cancel.check()?;
+                on_window.call(done + first, all);
+                Ok(())
+            };
+            embeddings.extend(self.embed_clip(clip, on_batch, timings)?);
+            done += self.windows(clip)?;
+        }
+        on_window.call(all, all);
+        Ok((!embeddings.is_empty()).then(|| Tensor::cat(embeddings, 1)))
+    }
+
+    /// Audio embeddings of a clip, a batch of windows in each tensor; `on_batch` is told the first
+    /// window of each.
+    fn embed_clip(
+        &self,
+        audio: &Audio,
+        on_batch: impl Fn(usize) -> Result<(), PipelineError>,
+        timings: &mut Timings,
+    ) -> Result<Vec<Tensor<B, 3>>, PipelineError> {
         let resampled;
         let samples = if audio.sample_rate() == self.sample_rate() {
             audio.samples()
@@ -200,8 +247,7 @@ impl<B: Backend> Voxtral<B> {
         });
         let mut embeddings = Vec::new();
         for first in (0..windows).step_by(WINDOWS_PER_BATCH) {
-            options.cancel.check()?;
-            options.on_window.call(first, windows);
+            on_batch(first)?;
             let batch = first..(first + WINDOWS_PER_BATCH).min(windows);
             let mel = timings.features(|| {
                 batch
@@ -219,13 +265,48 @@ impl<B: Backend> Voxtral<B> {
             let [batch, tokens, width] = encoded.dims();
             embeddings.push(encoded.reshape([1, batch * tokens, width]));
         }
-        options.on_window.call(windows, windows);
-        Ok(Tensor::cat(embeddings, 1))
+        Ok(embeddings)
     }
 
     fn mel_tensor(&self, data: Vec<f32>, frames: usize) -> Tensor<B, 3> {
         let shape = [1, self.config.features.num_mel_bins, frames];
         Tensor::from_data(TensorData::new(data, shape), (&self.device, DType::F32))
+    }
+
+    /// The token whose places audio takes.
+    pub(crate) fn placeholder(&self) -> Result<u32, PipelineError> {
+        match self.hearing {
+            Hearing::Clips { audio } => Ok(audio),
+            Hearing::Stream { .. } => Err(self.unsupported("it takes streams, not clips")),
+        }
+    }
+
+    /// A sampler over this model's vocabulary.
+    pub(crate) fn sampler(&self, options: &SamplingOptions) -> Result<Sampler, PipelineError> {
+        Sampler::new(options, self.config.decoder.vocab_size)
+    }
+
+    /// Tokens that may be generated behind a prompt: those asked for, if they fit, or else so many
+    /// as `usual` says, as far as the context goes.
+    pub(crate) fn answer_limit(
+        &self,
+        prompt: PromptSize,
+        asked: Option<usize>,
+        usual: usize,
+    ) -> Result<usize, PipelineError> {
+        let context = self.config.decoder.max_positions;
+        let room = context.map_or(LONGEST_ANSWER, |context| {
+            context.saturating_sub(prompt.tokens)
+        });
+        let limit = asked.unwrap_or(usual.min(room));
+        if limit == 0 || limit > room {
+            return Err(PipelineError::ContextOverflow {
+                prompt,
+                answer: limit.max(1),
+                context: room.saturating_add(prompt.tokens),
+            });
+        }
+        Ok(limit)
     }
 
     pub(crate) fn unsupported(&self, reason: &'static str) -> PipelineError {
@@ -371,12 +452,9 @@ impl<'a, B: Backend> Builder<'a, B> {
     }
 }
 
-fn check_length(found: Duration) -> Result<(), PipelineError> {
-    if found > LONGEST_AUDIO {
-        return Err(PipelineError::AudioTooLong {
-            found,
-            limit: LONGEST_AUDIO,
-        });
+fn check_length(found: Duration, limit: Duration) -> Result<(), PipelineError> {
+    if found > limit {
+        return Err(PipelineError::AudioTooLong { found, limit });
     }
     Ok(())
 }
@@ -503,6 +581,7 @@ mod tests {
     use voxtral_audio::LogMelMax;
 
     use super::*;
+    use crate::TranscribeOptions;
 
     /// Five windows, the last one short: more than a batch, embedded as one clip and, for
     /// comparison, window by window from the features of the whole clip.
@@ -518,9 +597,10 @@ mod tests {
             })
             .collect();
         let audio = Audio::new(samples.clone(), model.sample_rate()).unwrap();
-        let options = TranscribeOptions::default();
-        let together = model.embed(&audio, &options, &mut Timings::default());
-        let together: Vec<f32> = together.unwrap().into_data().into_vec().unwrap();
+        let progress = (&Cancel::new(), &OnWindow::default());
+        let together = model.embed(&[&audio], progress, &mut Timings::default());
+        let together = together.unwrap().unwrap();
+        let together: Vec<f32> = together.into_data().into_vec().unwrap();
 
         let frames = model.encoder.window_frames().unwrap();
         let (windows, bins) = (5, model.config.features.num_mel_bins);

@@ -11,13 +11,10 @@ use voxtral_nn::Backend;
 use voxtral_tokenizer::{Language, prompt};
 
 use crate::{
-    Cancel, Choice, Finish, PipelineError, Session, SessionOptions, Step, Timings, Transcript,
+    Cancel, PipelineError, SamplingOptions, Session, SessionOptions, Step, Timings, Transcript,
     Voxtral,
-    fusion::Splice,
-    generate::{End, Request, Sequence},
-    model::Hearing,
-    sample::Sampler,
-    transcript::Scribe,
+    model::{LONGEST_TRANSCRIBED, PromptSize},
+    writing::{Task, Writing},
 };
 
 /// What a transcription is asked for.
@@ -26,10 +23,8 @@ pub struct TranscribeOptions {
     /// The spoken language; the model detects it where none is given. A Realtime model takes no
     /// notice of it.
     pub language: Option<Language>,
-    /// 0 takes the most probable token; above it, tokens are drawn.
-    pub temperature: f32,
-    /// Seeds the draws.
-    pub seed: u64,
+    /// How tokens are chosen; see [`SessionOptions::sampling`] for a Realtime model.
+    pub sampling: SamplingOptions,
     /// At most this many tokens; by default as many as the audio has embeddings (12.5 a second,
     /// more than anyone speaks), or as the context has room for. A Realtime model makes one for
     /// each embedding and takes no such limit.
@@ -213,7 +208,7 @@ impl<B: Backend> Iterator for Transcription<'_, B> {
             return None;
         }
         let step = match &mut self.engine {
-            Engine::Clip(clip) => clip.step().transpose(),
+            Engine::Clip(clip) => clip.writing.step().transpose(),
             Engine::Stream(stream) => stream.step().transpose(),
         };
         match &step {
@@ -227,13 +222,10 @@ impl<B: Backend> Iterator for Transcription<'_, B> {
 
 /// A clip in a prompt.
 pub(crate) struct Clip<'m, B: Backend> {
-    model: &'m Voxtral<B>,
-    pub(crate) sequence: Sequence<B, Splice<B>>,
-    scribe: Scribe<'m>,
+    pub(crate) writing: Writing<'m, B>,
     language: Option<Language>,
     duration: Duration,
     truncated: bool,
-    timings: Timings,
 }
 
 impl<'m, B: Backend> Clip<'m, B> {
@@ -243,103 +235,49 @@ impl<'m, B: Backend> Clip<'m, B> {
         audio: &Audio,
         options: &TranscribeOptions,
     ) -> Result<Self, PipelineError> {
-        let Hearing::Clips { audio: placeholder } = model.hearing else {
-            return Err(model.unsupported("it takes streams, not clips"));
-        };
-        let sampler = Sampler::checked(options.temperature, options.seed)?;
-        let audio_tokens = model.audio_tokens(audio)?;
+        let audio_tokens = model.audio_tokens(audio, LONGEST_TRANSCRIBED)?;
         let prompt = prompt::transcription(&model.tokenizer, audio_tokens, options.language)?;
-        let limit = answer_limit(model, prompt.len(), audio_tokens, options.max_new_tokens)?;
-        let mut timings = Timings::default();
-        let splice = Splice {
-            audio: model.embed(audio, options, &mut timings)?,
-            placeholder,
+        let size = PromptSize {
+            tokens: prompt.len(),
+            audio_tokens,
         };
-        let request = Request {
+        let limit = model.answer_limit(size, options.max_new_tokens, audio_tokens)?;
+        let sampler = model.sampler(&options.sampling)?.with_prompt(&prompt);
+        let mut timings = Timings::default();
+        let progress = (&options.cancel, &options.on_window);
+        let task = Task {
+            audio: model.embed(&[audio], progress, &mut timings)?,
+            cache: model.decoder.new_cache(prompt.len() + limit),
             prompt,
-            end: End::Stop(model.end),
             limit,
             sampler,
-            draft: None,
-            cancel: options.cancel.clone(),
+            sampling: &options.sampling,
+            cancel: &options.cancel,
         };
         Ok(Self {
-            model,
-            sequence: Sequence::new(&model.decoder, splice, request),
-            scribe: Scribe::new(&model.tokenizer, true),
+            writing: Writing::start(model, task, timings)?,
             language: options.language,
             duration: audio.duration(),
             truncated: audio.is_truncated(),
-            timings,
         })
     }
 
-    fn step(&mut self) -> Result<Option<Step>, PipelineError> {
-        let choice = self.sequence.next_token(&self.model.decoder).transpose()?;
-        Ok(choice.map(|choice| self.write(choice)))
-    }
-
-    /// A step that was made, or the error that ended the clip.
-    pub(crate) fn take(&mut self) -> Option<Result<Step, PipelineError>> {
-        let choice = self.sequence.take()?;
-        Some(choice.map(|choice| self.write(choice)))
-    }
-
-    fn write(&mut self, choice: Choice) -> Step {
-        let last = choice.id == self.model.end || self.sequence.limit_reached();
-        self.scribe.write(choice, last)
-    }
-
     pub(crate) fn finish(self) -> Transcript {
-        let finish = match self.scribe.tokens.last() {
-            Some(token) if token.id == self.model.end => Finish::Stop,
-            _ => Finish::Length,
-        };
+        let written = self.writing.finish();
         Transcript {
-            text: self.scribe.text.trim_end().to_owned(),
+            text: written.text.trim_end().to_owned(),
             language: self.language.map(|language| language.to_string()),
             duration: self.duration,
-            model: self.model.name.clone(),
-            finish,
+            model: written.model,
+            finish: written.finish,
+            stop: written.stop,
             truncated: self.truncated,
             words: None,
             segments: None,
-            tokens: self.scribe.tokens,
-            timings: Timings {
-                prefill: self.sequence.prefill_time,
-                decode: self.sequence.decode_time,
-                passes: self.sequence.passes,
-                ..self.timings
-            },
+            tokens: written.tokens,
+            timings: written.timings,
         }
     }
-}
-
-/// Tokens that may be generated: those asked for, if they fit, or else a token for every audio
-/// embedding, as far as the context goes.
-fn answer_limit<B: Backend>(
-    model: &Voxtral<B>,
-    prompt: usize,
-    audio_tokens: usize,
-    asked: Option<usize>,
-) -> Result<usize, PipelineError> {
-    /// Where the checkpoint states no context, an answer is bounded all the same: the cache's
-    /// memory is reserved for it.
-    const LONGEST_ANSWER: usize = 1 << 16;
-
-    let room = match model.config.decoder.max_positions {
-        Some(context) => context.saturating_sub(prompt),
-        None => LONGEST_ANSWER,
-    };
-    let limit = asked.unwrap_or(audio_tokens.min(room));
-    if limit == 0 || limit > room {
-        return Err(PipelineError::ContextOverflow {
-            prompt,
-            answer: limit.max(1),
-            context: room.saturating_add(prompt),
-        });
-    }
-    Ok(limit)
 }
 
 /// A session, and where its sound comes from.
@@ -422,8 +360,7 @@ impl<'m, B: Backend> Stream<'m, B> {
         let session = model.session(&SessionOptions {
             delay: options.delay,
             sample_rate: Some(sample_rate),
-            temperature: options.temperature,
-            seed: options.seed,
+            sampling: options.sampling.clone(),
             discard: false,
             one_by_one: options.one_by_one,
             cancel: options.cancel.clone(),

@@ -113,13 +113,6 @@ impl<B: Backend> Part<B> {
 }
 
 impl<B: Backend, F: AudioFusion<B>> Sequence<B, F> {
-    /// A sequence of a known length, with a cache that holds all of it.
-    pub(crate) fn new(decoder: &Decoder<B>, fusion: F, request: Request) -> Self {
-        // The last token is not run.
-        let positions = request.prompt.len() + request.limit.saturating_sub(1);
-        Self::with_cache(decoder.new_cache(positions), fusion, request)
-    }
-
     /// A sequence whose prompt follows what is in this cache.
     pub(crate) fn with_cache(cache: KvCache<B>, fusion: F, request: Request) -> Self {
         Self {
@@ -188,6 +181,17 @@ impl<B: Backend, F: AudioFusion<B>> Sequence<B, F> {
 
     pub(super) fn cache(&mut self) -> &mut KvCache<B> {
         &mut self.cache
+    }
+
+    /// Ends the sequence: what it made and nobody took is dropped.
+    pub(crate) fn stop(&mut self) {
+        self.made.clear();
+        self.next = Next::Nothing;
+    }
+
+    /// Its cache, with all that was run.
+    pub(crate) fn into_cache(self) -> KvCache<B> {
+        self.cache
     }
 
     /// Ends the sequence with an error.
@@ -315,7 +319,7 @@ impl<B: Backend, F: AudioFusion<B>> Sequence<B, F> {
     fn choose<'l>(&mut self, rows: impl Iterator<Item = &'l [f32]>, guesses: &[u32]) -> usize {
         let mut right = 0;
         for scores in rows {
-            let choice = self.sampler.choose(scores).ok_or(PipelineError::NotFinite);
+            let choice = self.sampler.choose(scores);
             let next = choice.as_ref().ok().and_then(|choice| self.fed(choice.id));
             self.made.push_back(choice);
             self.left -= 1;

@@ -1,0 +1,220 @@
+//! Conversations with a model that takes clips: questions about sound, in several turns.
+//!
+//! A [`Chat`] is asked with the whole conversation each time and remembers what it computed of the
+//! one before: of a follow-up question, only what is new is run. Nothing else depends on that
+//! memory, so a conversation can be edited, shortened or exchanged between two questions.
+//!
+//! ```text
+//! messages, tools ──prompt::chat──▶ ids ──┬─ common with the last conversation: in the KV cache
+//!                                         └─ new: clips are encoded, all is prefilled ──▶ answer
+//! ```
+
+mod answer;
+mod memory;
+mod toolbox;
+
+use std::sync::Arc;
+
+use voxtral_audio::Audio;
+use voxtral_nn::Backend;
+use voxtral_tokenizer::{chat, chat::ToolDefinition, prompt};
+
+use crate::{
+    Cancel, OnWindow, PipelineError, PromptSize, SamplingOptions, Timings, Voxtral,
+    model::LONGEST_UNDERSTOOD,
+    writing::{Task, Writing},
+};
+
+pub use answer::{Answer, Answering, Usage};
+pub use toolbox::{Tool, ToolEvent, Toolbox};
+
+use memory::{Memory, Prompt};
+
+/// A message of a conversation; clips are shared, since a conversation is sent as a whole with each
+/// question.
+pub type Message = chat::Message<Arc<Audio>>;
+
+/// A piece of a user's message.
+pub type Part = chat::Part<Arc<Audio>>;
+
+/// What an answer is asked for.
+#[derive(Debug, Clone)]
+pub struct ChatOptions {
+    /// What the model may call.
+    pub tools: Vec<ToolDefinition>,
+    /// How tokens are chosen; by default as Mistral recommends for answers
+    /// ([`SamplingOptions::chat`]).
+    pub sampling: SamplingOptions,
+    /// At most this many tokens; by default as many as the context has room for.
+    pub max_new_tokens: Option<usize>,
+    /// Stops the work from another thread.
+    pub cancel: Cancel,
+    /// Told how much of the new audio is encoded, in windows.
+    pub on_window: OnWindow,
+}
+
+impl Default for ChatOptions {
+    fn default() -> Self {
+        Self {
+            tools: Vec::new(),
+            sampling: SamplingOptions::chat(),
+            max_new_tokens: None,
+            cancel: Cancel::default(),
+            on_window: OnWindow::default(),
+        }
+    }
+}
+
+/// Answers questions, one at a time, and remembers what it computed.
+pub struct Chat<'m, B: Backend> {
+    model: &'m Voxtral<B>,
+    memory: Memory<B>,
+}
+
+impl<B: Backend> Voxtral<B> {
+    /// A chat that remembers nothing yet.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use burn_flex::Flex;
+    /// use voxtral_pipeline::{ChatOptions, Message, Part, Voxtral};
+    ///
+    /// # fn main() -> Result<(), voxtral_pipeline::PipelineError> {
+    /// let model = Voxtral::<Flex>::builder().demo()?; // or .open("mini")?
+    /// let clip = Arc::new(model.read_audio("../samples/digits-en.wav")?);
+    /// let mut messages = vec![Message::User(vec![
+    ///     Part::Audio(clip),
+    ///     Part::Text("Which language is spoken?".to_owned()),
+    /// ])];
+    /// let mut chat = model.chat();
+    /// let answer = chat.answer(&messages, &ChatOptions::default())?;
+    /// println!("{}", answer.text);
+    /// messages.push(answer.message());
+    /// messages.push(Message::user("Repeat the digits."));
+    /// for step in chat.ask(&messages, &ChatOptions::default())? {
+    ///     print!("{}", step?.text);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn chat(&self) -> Chat<'_, B> {
+        Chat {
+            model: self,
+            memory: Memory::default(),
+        }
+    }
+
+    /// How many tokens a conversation takes, before anything of it is computed.
+    ///
+    /// # Errors
+    /// The conversation cannot be asked, a clip is empty or too long, or the model takes no clips.
+    pub fn prompt_size(
+        &self,
+        messages: &[Message],
+        tools: &[ToolDefinition],
+    ) -> Result<PromptSize, PipelineError> {
+        Ok(self.chat_prompt(messages, tools)?.size())
+    }
+
+    fn chat_prompt(
+        &self,
+        messages: &[Message],
+        tools: &[ToolDefinition],
+    ) -> Result<Prompt, PipelineError> {
+        let placeholder = self.placeholder()?;
+        let clips: Vec<_> = chat::clips(messages).cloned().collect();
+        for clip in &clips {
+            self.audio_tokens(clip, LONGEST_UNDERSTOOD)?;
+        }
+        // Every clip was found to have a length.
+        let tokens = |clip: &Arc<Audio>| {
+            self.audio_tokens(clip, LONGEST_UNDERSTOOD)
+                .unwrap_or_default()
+        };
+        Ok(Prompt {
+            ids: prompt::chat(&self.tokenizer, messages, tools, tokens)?,
+            clips,
+            placeholder,
+        })
+    }
+}
+
+impl<'m, B: Backend> Chat<'m, B> {
+    /// Answers a conversation.
+    ///
+    /// # Errors
+    /// As for [`ask`](Self::ask); a call of a tool that cannot be understood; cancelled.
+    pub fn answer(
+        &mut self,
+        messages: &[Message],
+        options: &ChatOptions,
+    ) -> Result<Answer, PipelineError> {
+        self.ask(messages, options)?.finish()
+    }
+
+    /// Answers a conversation step by step, for callers that print as it goes. New clips are
+    /// encoded before this returns.
+    ///
+    /// # Errors
+    /// The conversation is none that the model was trained for, a clip is empty or too long, prompt
+    /// and answer exceed the context, an option is impossible, or the work was cancelled.
+    pub fn ask(
+        &mut self,
+        messages: &[Message],
+        options: &ChatOptions,
+    ) -> Result<Answering<'_, 'm, B>, PipelineError> {
+        let prompt = self.model.chat_prompt(messages, &options.tools)?;
+        let (writing, usage) = self
+            .model
+            .begin_answer(&prompt, &mut self.memory, options)?;
+        let seed = options.sampling.seed;
+        let answer = answer::Run::new(self.model, prompt, writing, usage, seed);
+        Ok(Answering::new(answer, &mut self.memory))
+    }
+
+    /// Forgets what was computed, and frees the memory.
+    pub fn clear(&mut self) {
+        self.memory = Memory::default();
+    }
+}
+
+impl<B: Backend> Voxtral<B> {
+    /// Encodes what is new of a conversation and begins the answer, behind what the memory holds of
+    /// it; takes the memory's cache.
+    fn begin_answer(
+        &self,
+        prompt: &Prompt,
+        memory: &mut Memory<B>,
+        options: &ChatOptions,
+    ) -> Result<(Writing<'_, B>, Usage), PipelineError> {
+        let size = prompt.size();
+        let limit = self.answer_limit(size, options.max_new_tokens, usize::MAX)?;
+        let sampler = self.sampler(&options.sampling)?.with_prompt(&prompt.ids);
+        let kept = memory.common(prompt);
+        let new: Vec<&Audio> = prompt.clips[kept.clips..].iter().map(Arc::as_ref).collect();
+        let mut timings = Timings::default();
+        let progress = (&options.cancel, &options.on_window);
+        let audio = self.embed(&new, progress, &mut timings)?;
+        let capacity = prompt.ids.len() + limit;
+        let mut cache = memory.take(kept.ids, || self.decoder.new_cache(capacity))?;
+        cache.extend_capacity(capacity);
+        cache.reserve(prompt.ids.len() - kept.ids);
+        let task = Task {
+            prompt: prompt.ids[kept.ids..].to_vec(),
+            audio,
+            cache,
+            limit,
+            sampler,
+            sampling: &options.sampling,
+            cancel: &options.cancel,
+        };
+        let usage = Usage {
+            prompt_tokens: size.tokens,
+            audio_tokens: size.audio_tokens,
+            cached_tokens: kept.ids,
+            completion_tokens: 0,
+            audio: prompt.clips.iter().map(|clip| clip.duration()).sum(),
+        };
+        Ok((Writing::start(self, task, timings)?, usage))
+    }
+}

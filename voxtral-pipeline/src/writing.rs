@@ -1,0 +1,119 @@
+//! A sequence of the generation loop, written down as text.
+
+use burn_tensor::Tensor;
+use voxtral_nn::{Backend, KvCache};
+
+use crate::{
+    Cancel, Choice, Finish, PipelineError, SamplingOptions, Step, Timings, Token, Voxtral,
+    fusion::Splice,
+    generate::{End, Request, Sequence},
+    sample::Sampler,
+    transcript::Scribe,
+};
+
+/// What is to be written, behind what is in the cache.
+pub(crate) struct Task<'a, B: Backend> {
+    /// Ids, with places for the audio.
+    pub(crate) prompt: Vec<u32>,
+    /// Embeddings of the clips in these places, `[1, embeddings, width]`.
+    pub(crate) audio: Option<Tensor<B, 3>>,
+    /// Has room for the prompt and the answer.
+    pub(crate) cache: KvCache<B>,
+    /// Tokens of the answer at most.
+    pub(crate) limit: usize,
+    pub(crate) sampler: Sampler,
+    /// Says where the text ends.
+    pub(crate) sampling: &'a SamplingOptions,
+    pub(crate) cancel: &'a Cancel,
+}
+
+/// An answer that grows.
+pub(crate) struct Writing<'m, B: Backend> {
+    model: &'m Voxtral<B>,
+    pub(crate) sequence: Sequence<B, Splice<B>>,
+    pub(crate) scribe: Scribe<'m>,
+    timings: Timings,
+}
+
+/// An answer that was written.
+pub(crate) struct Written<B: Backend> {
+    pub(crate) text: String,
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) finish: Finish,
+    pub(crate) stop: Option<String>,
+    pub(crate) model: String,
+    pub(crate) timings: Timings,
+    /// Prompt and answer, as far as they were run.
+    pub(crate) cache: KvCache<B>,
+}
+
+impl<'m, B: Backend> Writing<'m, B> {
+    /// Begins, after so much time for the audio.
+    pub(crate) fn start(
+        model: &'m Voxtral<B>,
+        task: Task<'_, B>,
+        timings: Timings,
+    ) -> Result<Self, PipelineError> {
+        let splice = Splice {
+            audio: task.audio,
+            placeholder: model.placeholder()?,
+        };
+        let request = Request {
+            prompt: task.prompt,
+            end: End::Stop(model.end),
+            limit: task.limit,
+            sampler: task.sampler,
+            draft: None,
+            cancel: task.cancel.clone(),
+        };
+        Ok(Self {
+            model,
+            sequence: Sequence::with_cache(task.cache, splice, request),
+            scribe: Scribe::new(&model.tokenizer, true).stop_at(model.end, task.sampling),
+            timings,
+        })
+    }
+
+    /// Makes the next step; nothing behind the last.
+    pub(crate) fn step(&mut self) -> Result<Option<Step>, PipelineError> {
+        let choice = self.sequence.next_token(&self.model.decoder).transpose()?;
+        Ok(choice.map(|choice| self.write(choice)))
+    }
+
+    /// A step that was made, or the error that ended it.
+    pub(crate) fn take(&mut self) -> Option<Result<Step, PipelineError>> {
+        let choice = self.sequence.take()?;
+        Some(choice.map(|choice| self.write(choice)))
+    }
+
+    fn write(&mut self, choice: Choice) -> Step {
+        let step = self.scribe.write(choice, self.sequence.limit_reached());
+        if self.scribe.stopped() {
+            self.sequence.stop();
+        }
+        step
+    }
+
+    /// What was written.
+    pub(crate) fn finish(self) -> Written<B> {
+        let finish = if self.scribe.stopped() {
+            Finish::Stop
+        } else {
+            Finish::Length
+        };
+        Written {
+            text: self.scribe.text,
+            tokens: self.scribe.tokens,
+            finish,
+            stop: self.scribe.stop,
+            model: self.model.name.clone(),
+            timings: Timings {
+                prefill: self.sequence.prefill_time,
+                decode: self.sequence.decode_time,
+                passes: self.sequence.passes,
+                ..self.timings
+            },
+            cache: self.sequence.into_cache(),
+        }
+    }
+}
