@@ -7,8 +7,8 @@ use std::time::Duration;
 use burn_flex::Flex;
 use voxtral_nn::Backend;
 use voxtral_pipeline::{
-    Audio, Cancel, OnWindow, PipelineError, SessionOptions, Step, TranscribeOptions, Transcript,
-    Voxtral,
+    Audio, Cancel, OnWindow, PipelineError, SamplingOptions, SessionOptions, Step,
+    TranscribeOptions, Transcript, Voxtral,
 };
 
 use crate::{
@@ -234,8 +234,11 @@ fn nothing_is_guessed_where_tokens_are_drawn() {
     let clip = audio(&speech(&model).samples()[..4 * 16_000]);
     let [usual, plain] = [false, true].map(|one_by_one| {
         let options = TranscribeOptions {
-            temperature: 0.7,
-            seed: 3,
+            sampling: SamplingOptions {
+                temperature: 0.7,
+                seed: 3,
+                ..Default::default()
+            },
             one_by_one,
             ..Default::default()
         };

@@ -167,7 +167,7 @@ fn decode<B: Backend>(
     steps: usize,
 ) -> (Vec<i64>, Vec<f32>) {
     let mut cache = model.decoder.new_cache(prompt.dims()[1] + steps);
-    let mut sampler = voxtral_pipeline::Sampler::new(0.0, 0);
+    let mut sampler = voxtral_pipeline::Sampler::greedy();
     let mut next = prompt;
     let mut chosen = (Vec::new(), Vec::new());
     for _ in 0..steps {

@@ -8,7 +8,8 @@ use burn_flex::Flex;
 use voxtral_checkpoint::{Checkpoint, ConvertOptions, Form, convert};
 use voxtral_nn::Backend;
 use voxtral_pipeline::{
-    Audio, Cancel, Finish, PipelineError, Precision, TranscribeOptions, Transcript, Voxtral,
+    Audio, Cancel, Finish, PipelineError, Precision, SamplingOptions, TranscribeOptions,
+    Transcript, Voxtral,
 };
 
 crate::on_every_backend!(the_demo_understands_every_sample);
@@ -109,8 +110,11 @@ fn a_seed_repeats_a_temperature() {
     let audio = model.read_audio(sample("de")).unwrap();
     let run = |seed| {
         let options = TranscribeOptions {
-            temperature: 3.0,
-            seed,
+            sampling: SamplingOptions {
+                temperature: 3.0,
+                seed,
+                ..Default::default()
+            },
             max_new_tokens: Some(40),
             ..Default::default()
         };
@@ -169,7 +173,10 @@ fn impossible_requests_are_refused() {
         "audio is 31:00 long, the model takes at most 30:00: split the file"
     );
     let options = TranscribeOptions {
-        temperature: -1.0,
+        sampling: SamplingOptions {
+            temperature: -1.0,
+            ..Default::default()
+        },
         ..Default::default()
     };
     assert!(refuse(1, &options).starts_with("temperature is -1"));

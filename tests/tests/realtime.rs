@@ -156,7 +156,7 @@ pub(crate) fn decode<B: Backend>(
     end: u32,
 ) -> (Vec<u32>, Vec<f32>) {
     let mut ring = decoder.new_ring(NonZeroUsize::MIN).unwrap();
-    let mut sampler = voxtral_pipeline::Sampler::new(0.0, 0);
+    let mut sampler = voxtral_pipeline::Sampler::greedy();
     let mut chosen = (Vec::new(), Vec::new());
     let mut next = 1;
     for position in 0..audio.dims()[1] {

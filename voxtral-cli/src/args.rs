@@ -1,11 +1,15 @@
 //! The command line.
 
+mod sampling;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use voxtral_checkpoint::Quant;
 use voxtral_pipeline::{Demo, Language, Precision, SubtitleFormat};
+
+pub(crate) use sampling::SamplingArgs;
 
 /// Speech to text with Mistral's Voxtral models.
 #[derive(Debug, Parser)]
@@ -83,13 +87,6 @@ fn milliseconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn temperature(text: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
-        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
-        _ => Err("expected a finite number of at least 0".to_owned()),
-    }
-}
-
 /// `voxtral transcribe`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -125,21 +122,11 @@ pub(crate) struct TranscribeArgs {
     pub(crate) output_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) compute: ComputeArgs,
-    /// 0 takes the likeliest token; above it, tokens are drawn at random.
-    #[arg(
-        long,
-        default_value_t = 0.0,
-        value_name = "T",
-        value_parser = temperature,
-        allow_negative_numbers = true
-    )]
-    pub(crate) temperature: f32,
-    /// Seeds the draws of a temperature above 0.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    pub(crate) seed: u64,
     /// At most this many tokens per file; by default 12.5 for every second of audio.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_new_tokens: Option<u32>,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
 }
 
 /// `voxtral listen`.

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use voxtral_pipeline::{
-    Backend, Cancel, Decoder, Demo, Finish, OnWindow, TranscribeOptions, Transcript, Transcription,
-    Voxtral,
+    Backend, Cancel, Decoder, Demo, Finish, OnWindow, SamplingOptions, TranscribeOptions,
+    Transcript, Transcription, Voxtral,
 };
 
 use crate::{
@@ -26,6 +26,7 @@ const MAX_STDIN: u64 = 1 << 30;
 pub(crate) fn run(args: &TranscribeArgs, quiet: bool) -> Result<ExitCode> {
     let cancel = interrupt::watch()?;
     let destination = Destination::of(args)?;
+    let sampling = args.sampling.options(SamplingOptions::default())?;
     // A large model takes minutes to load: what fails anyway fails before.
     let (files, failed) = openable(&args.files);
     if files.is_empty() {
@@ -40,6 +41,7 @@ pub(crate) fn run(args: &TranscribeArgs, quiet: bool) -> Result<ExitCode> {
         failed,
         quiet,
         destination,
+        sampling,
         cancel,
     };
     on_device(args.compute.device, announce, work)
@@ -103,6 +105,7 @@ struct Work<'a> {
     failed: bool,
     quiet: bool,
     destination: Destination,
+    sampling: SamplingOptions,
     cancel: Cancel,
 }
 
@@ -119,8 +122,7 @@ impl Task for Work<'_> {
         }
         let options = TranscribeOptions {
             language: args.language,
-            temperature: args.temperature,
-            seed: args.seed,
+            sampling: self.sampling.clone(),
             max_new_tokens: args.max_new_tokens.map(|tokens| tokens as usize),
             delay: args.delay,
             one_by_one: false,

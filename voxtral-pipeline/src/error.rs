@@ -106,6 +106,9 @@ pub enum PipelineError {
          overflows (try f32)"
     )]
     NotFinite,
+    /// A constraint that no token satisfies.
+    #[error("constraint allows no token: it contradicts itself, or asks for what has no token")]
+    NothingAllowed,
     /// An option that a model of this kind does not have.
     #[error("{model} does not take {option}: {reason}")]
     OptionUnsupported {

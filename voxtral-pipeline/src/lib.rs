@@ -51,11 +51,11 @@ pub use demo::Demo;
 pub use error::PipelineError;
 pub use feed::{FeedReader, FeedStopper, FeedWriter, feed};
 pub use model::{Builder, Progress, Voxtral};
-pub use sample::{Choice, Sampler};
+pub use sample::{Choice, Constraint, Sampler, SamplingOptions};
 pub use segments::{Segment, Segmenter, SubtitleFormat};
 pub use session::{Session, SessionOptions};
 pub use transcribe::{OnWindow, TranscribeOptions, Transcription};
-pub use transcript::{Finish, Step, Timings, Token, Transcript};
+pub use transcript::{Alternative, Finish, Step, Timings, Token, Transcript};
 pub use words::Word;
 
 pub use voxtral_audio::{Audio, Decoder};

@@ -11,7 +11,7 @@ use voxtral_nn::Backend;
 use voxtral_tokenizer::{StreamLayout, prompt};
 
 use crate::{
-    Cancel, Finish, PipelineError, Step, Timings, Transcript, Voxtral, Word,
+    Cancel, Finish, PipelineError, SamplingOptions, Step, Timings, Transcript, Voxtral, Word,
     draft::Draft,
     fusion::Sum,
     generate::{End, Generator, Request},
@@ -38,10 +38,9 @@ pub struct SessionOptions {
     pub delay: Option<Duration>,
     /// Samples per second of what is pushed; by default the model's own rate.
     pub sample_rate: Option<u32>,
-    /// 0 takes the most probable token; above it, tokens are drawn.
-    pub temperature: f32,
-    /// Seeds the draws.
-    pub seed: u64,
+    /// How tokens are chosen. A stream neither ends before its sound nor repeats itself but in
+    /// pads, so it takes no stop strings or ids and no penalties.
+    pub sampling: SamplingOptions,
     /// Keeps no transcript, so that memory does not grow with the stream: text and words are in
     /// the steps alone.
     pub discard: bool,
@@ -192,7 +191,14 @@ impl<B: Backend> Voxtral<B> {
         Signs { pad, word }: Signs,
         options: &SessionOptions,
     ) -> Result<Request, PipelineError> {
-        let sampler = Sampler::checked(options.temperature, options.seed)?;
+        if let Some(option) = options.sampling.of_answers() {
+            return Err(PipelineError::OptionUnsupported {
+                model: self.name.clone(),
+                option,
+                reason: "a stream goes on while there is sound, and most of its tokens are pads",
+            });
+        }
+        let sampler = Sampler::new(&options.sampling, self.config.decoder.vocab_size)?;
         let guesses = sampler.is_greedy() && !options.one_by_one;
         Ok(Request {
             prompt: prompt::stream(&self.tokenizer, layout)?,
@@ -305,6 +311,7 @@ impl<B: Backend> Session<'_, B> {
             duration: self.received(),
             model: self.model.name.clone(),
             finish: Finish::Stop,
+            stop: None,
             truncated: self.state == State::Failed,
             segments: Some(segments(&words)),
             words: Some(words),
@@ -463,7 +470,7 @@ impl<B: Backend> Session<'_, B> {
     /// Writes a token down.
     fn write(&mut self, choice: Choice) {
         let mut step = self.scribe.write(choice, false);
-        let sign = match choice.id {
+        let sign = match step.token.id {
             id if id == self.signs.word => Sign::Mark,
             id => match self.model.tokenizer.token_bytes(id) {
                 Some(bytes) => Sign::Piece(bytes),

@@ -11,7 +11,8 @@ use voxtral_nn::Backend;
 use voxtral_tokenizer::{Language, prompt};
 
 use crate::{
-    Cancel, Finish, PipelineError, Session, SessionOptions, Step, Timings, Transcript, Voxtral,
+    Cancel, Finish, PipelineError, SamplingOptions, Session, SessionOptions, Step, Timings,
+    Transcript, Voxtral,
     fusion::Splice,
     generate::{End, Generator, Request},
     model::Hearing,
@@ -25,10 +26,8 @@ pub struct TranscribeOptions {
     /// The spoken language; the model detects it where none is given. A Realtime model takes no
     /// notice of it.
     pub language: Option<Language>,
-    /// 0 takes the most probable token; above it, tokens are drawn.
-    pub temperature: f32,
-    /// Seeds the draws.
-    pub seed: u64,
+    /// How tokens are chosen; see [`SessionOptions::sampling`] for a Realtime model.
+    pub sampling: SamplingOptions,
     /// At most this many tokens; by default as many as the audio has embeddings (12.5 a second,
     /// more than anyone speaks), or as the context has room for. A Realtime model makes one for
     /// each embedding and takes no such limit.
@@ -248,10 +247,11 @@ impl<'m, B: Backend> Clip<'m, B> {
         let Hearing::Clips { audio: placeholder } = model.hearing else {
             return Err(model.unsupported("it takes streams, not clips"));
         };
-        let sampler = Sampler::checked(options.temperature, options.seed)?;
+        let sampler = Sampler::new(&options.sampling, model.config.decoder.vocab_size)?;
         let audio_tokens = model.audio_tokens(audio)?;
         let prompt = prompt::transcription(&model.tokenizer, audio_tokens, options.language)?;
         let limit = answer_limit(model, prompt.len(), audio_tokens, options.max_new_tokens)?;
+        let sampler = sampler.with_prompt(&prompt);
         let mut timings = Timings::default();
         let splice = Splice {
             audio: model.embed(audio, options, &mut timings)?,
@@ -268,7 +268,7 @@ impl<'m, B: Backend> Clip<'m, B> {
         Ok(Self {
             model,
             generator: Generator::new(model.decoder.clone(), splice, request),
-            scribe: Scribe::new(&model.tokenizer, true),
+            scribe: Scribe::new(&model.tokenizer, true).stop_at(model.end, &options.sampling),
             language: options.language,
             duration: audio.duration(),
             timings,
@@ -276,17 +276,21 @@ impl<'m, B: Backend> Clip<'m, B> {
     }
 
     fn step(&mut self) -> Result<Option<Step>, PipelineError> {
+        if self.scribe.stopped() {
+            return Ok(None);
+        }
         let Some(choice) = self.generator.next().transpose()? else {
             return Ok(None);
         };
-        let last = choice.id == self.model.end || self.generator.limit_reached();
+        let last = self.generator.limit_reached();
         Ok(Some(self.scribe.write(choice, last)))
     }
 
     fn finish(self) -> Transcript {
-        let finish = match self.scribe.tokens.last() {
-            Some(token) if token.id == self.model.end => Finish::Stop,
-            _ => Finish::Length,
+        let finish = if self.scribe.stopped() {
+            Finish::Stop
+        } else {
+            Finish::Length
         };
         Transcript {
             text: self.scribe.text.trim_end().to_owned(),
@@ -294,6 +298,7 @@ impl<'m, B: Backend> Clip<'m, B> {
             duration: self.duration,
             model: self.model.name.clone(),
             finish,
+            stop: self.scribe.stop,
             truncated: false,
             words: None,
             segments: None,
@@ -409,8 +414,7 @@ impl<'m, B: Backend> Stream<'m, B> {
         let session = model.session(&SessionOptions {
             delay: options.delay,
             sample_rate: Some(sample_rate),
-            temperature: options.temperature,
-            seed: options.seed,
+            sampling: options.sampling.clone(),
             discard: false,
             one_by_one: options.one_by_one,
             cancel: options.cancel.clone(),

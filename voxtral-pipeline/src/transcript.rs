@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use voxtral_tokenizer::{TextDecoder, Tokenizer};
 
-use crate::{Choice, Segment, SubtitleFormat, Word};
+use crate::{Choice, SamplingOptions, Segment, SubtitleFormat, Word, sample::StopStrings};
 
 /// One generated token.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -13,6 +13,21 @@ pub struct Token {
     /// Its id.
     pub id: u32,
     /// Its own text; of a special token its name, of an incomplete character replacement signs.
+    pub text: String,
+    /// `ln p` under the model's distribution.
+    pub logprob: f32,
+    /// The most probable tokens in its place, best first, as many as
+    /// [`top_logprobs`](crate::SamplingOptions::top_logprobs) asks for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub top: Vec<Alternative>,
+}
+
+/// A token that could have been chosen.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Alternative {
+    /// Its id.
+    pub id: u32,
+    /// Its own text, as of a [`Token`].
     pub text: String,
     /// `ln p` under the model's distribution.
     pub logprob: f32,
@@ -24,7 +39,8 @@ pub struct Step {
     /// The token that was generated.
     pub token: Token,
     /// What the transcript grew by: often a word piece, nothing for a special token or within a
-    /// character. All steps together give the transcript's text, but for white space at its end.
+    /// character or what may become a stop string. All steps together give the transcript's text,
+    /// but for white space at its end.
     pub text: String,
     /// The words that are now complete, where the model tells times.
     pub words: Vec<Word>,
@@ -34,7 +50,7 @@ pub struct Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finish {
-    /// The model said so, or the audio of a stream was used up.
+    /// The model said so, a stop string or id was reached, or the audio of a stream was used up.
     Stop,
     /// The permitted number of tokens was reached: the text may be cut off.
     Length,
@@ -73,6 +89,9 @@ pub struct Transcript {
     pub model: String,
     /// Why it ended.
     pub finish: Finish,
+    /// The stop string that ended it, if one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop: Option<String>,
     /// Whether the audio broke off: the transcript is of what was there.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
@@ -129,6 +148,11 @@ pub(crate) struct Scribe<'m> {
     begun: bool,
     /// Whether text and tokens are kept.
     keeps: bool,
+    stop_ids: Vec<u32>,
+    stop_strings: StopStrings,
+    stopped: bool,
+    /// The stop string that was reached.
+    pub(crate) stop: Option<String>,
     pub(crate) text: String,
     pub(crate) tokens: Vec<Token>,
 }
@@ -140,27 +164,37 @@ impl<'m> Scribe<'m> {
             decoder: TextDecoder::new(tokenizer),
             begun: false,
             keeps,
+            stop_ids: Vec::new(),
+            stop_strings: StopStrings::default(),
+            stopped: false,
+            stop: None,
             text: String::new(),
             tokens: Vec::new(),
         }
     }
 
+    /// Ends at this token, and where the options say.
+    pub(crate) fn stop_at(mut self, end: u32, options: &SamplingOptions) -> Self {
+        self.stop_ids = vec![end];
+        self.stop_ids.extend(&options.stop_ids);
+        self.stop_strings = StopStrings::new(&options.stop);
+        self
+    }
+
+    /// Whether the end token, a stop id or a stop string was written: nothing may follow.
+    pub(crate) fn stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// Writes the next token; `last` if none follows.
     pub(crate) fn write(&mut self, choice: Choice, last: bool) -> Step {
-        let token = Token {
-            id: choice.id,
-            text: self.tokenizer.token_text(choice.id),
-            logprob: choice.logprob,
-        };
-        let mut text = self.decoder.push(choice.id);
-        if last {
-            text.push_str(&self.decoder.finish());
-        }
+        let mut text = self.text_of(choice.id, last);
         if !self.begun {
             // What a transcript begins with is no white space.
             text = text.trim_start().to_owned();
             self.begun = !text.is_empty();
         }
+        let token = self.token(choice);
         if self.keeps {
             self.tokens.push(token.clone());
             self.text.push_str(&text);
@@ -169,6 +203,41 @@ impl<'m> Scribe<'m> {
             token,
             text,
             words: Vec::new(),
+        }
+    }
+
+    /// The text that this token completes, as far as no stop string is in it or may begin in it.
+    fn text_of(&mut self, id: u32, last: bool) -> String {
+        let stops = self.stop_ids.contains(&id);
+        let last = last || stops;
+        let mut text = String::new();
+        if !stops {
+            text.push_str(&self.decoder.push(id));
+        }
+        if last {
+            text.push_str(&self.decoder.finish());
+        }
+        let (mut text, stop) = self.stop_strings.push(&text);
+        if last {
+            text.push_str(&self.stop_strings.finish());
+        }
+        self.stopped = stops || stop.is_some();
+        self.stop = stop;
+        text
+    }
+
+    fn token(&self, choice: Choice) -> Token {
+        let text = |id| self.tokenizer.token_text(id);
+        let alternative = |(id, logprob)| Alternative {
+            id,
+            text: text(id),
+            logprob,
+        };
+        Token {
+            id: choice.id,
+            text: text(choice.id),
+            logprob: choice.logprob,
+            top: choice.top.into_iter().map(alternative).collect(),
         }
     }
 }
