@@ -8,7 +8,8 @@ use burn_flex::Flex;
 use voxtral_checkpoint::{Checkpoint, ConvertOptions, Form, convert};
 use voxtral_nn::Backend;
 use voxtral_pipeline::{
-    Audio, Cancel, Finish, PipelineError, Precision, TranscribeOptions, Transcript, Voxtral,
+    Audio, Cancel, Finish, PipelineError, Precision, SamplingOptions, TranscribeOptions,
+    Transcript, Voxtral,
 };
 
 crate::on_every_backend!(the_demo_understands_every_sample);

@@ -30,7 +30,7 @@ CASES = [
     {"temperature": 1.5, "top_k": 20, "top_p": 0.8},
     {"temperature": 2.0, "top_k": 30, "top_p": 0.9, "min_p": 0.2},
     {
-        "logit_bias": {"5": 2.0, "11": -3.0, "12": 100.0},
+        "logit_bias": {"5": 2.0, "11": -3.0, "12": 1.5},
         "repetition_penalty": 1.7,
         "temperature": 4.0,
         "top_k": 40,

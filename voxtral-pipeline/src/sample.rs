@@ -216,6 +216,3 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
         .sum();
     max + sum.ln()
 }
-
-#[cfg(test)]
-mod tests;
