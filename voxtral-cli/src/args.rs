@@ -1,5 +1,6 @@
 //! The command line.
 
+mod chat;
 mod sampling;
 
 use std::path::PathBuf;
@@ -9,9 +10,10 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use voxtral_checkpoint::Quant;
 use voxtral_pipeline::{Demo, Language, Precision, SubtitleFormat};
 
+pub(crate) use chat::{AnswerFormat, ChatArgs};
 pub(crate) use sampling::SamplingArgs;
 
-/// Speech to text with Mistral's Voxtral models.
+/// Speech to text, and answers about sound, with Mistral's Voxtral models.
 #[derive(Debug, Parser)]
 #[command(
     name = "voxtral",
@@ -22,6 +24,7 @@ pub(crate) use sampling::SamplingArgs;
   voxtral transcribe *.flac -f json --output-dir out several files, the model loaded once
   ffmpeg -i film.mkv -f wav - | voxtral transcribe - -m mini -l fr
   ffmpeg -i film.mkv -f wav - | voxtral listen --stdin -m realtime
+  voxtral chat -m mini -a talk.mp3 'What is it about?'
   voxtral quantize mini --quant q4 --out mini-q4     a model of less than a third of the size
   voxtral inspect mini                               what a model's files say
   voxtral models                                     which models there are and which are here"
@@ -52,6 +55,8 @@ pub(crate) enum Command {
     Transcribe(TranscribeArgs),
     /// Turn live sound into words while it is spoken.
     Listen(ListenArgs),
+    /// Ask questions about sound, once or in a conversation.
+    Chat(ChatArgs),
     /// Make a smaller model, of 8 or 4 bits a weight.
     Quantize(QuantizeArgs),
     /// Show what a model's files say: form, configuration, tensors, what is missing.

@@ -58,6 +58,11 @@ impl Graceful {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *current = Some(Box::new(call));
     }
+
+    /// Takes it back: Ctrl-C ends the process again.
+    pub(crate) fn unset(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
 }
 
 /// The exit code of a program that Ctrl-C stopped.
@@ -72,6 +77,6 @@ pub(crate) fn stop() -> ! {
     // Whoever comes second waits here for the end.
     let _once = STOPPING.lock().unwrap_or_else(PoisonError::into_inner);
     let _whole = output::writing();
-    report(&anyhow!("interrupted before everything was transcribed"));
+    report(&anyhow!("interrupted before everything was done"));
     process::exit(EXIT_CODE)
 }

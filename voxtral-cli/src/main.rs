@@ -1,10 +1,12 @@
-//! `voxtral`: speech to text with Mistral's Voxtral models.
+//! `voxtral`: speech to text, and answers about sound, with Mistral's Voxtral models.
 //!
 //! Text and data go to stdout, everything else to stderr. Exit codes: 0 if all went well, 1 if
 //! anything failed, 2 for a wrong command line, 130 after Ctrl-C.
 
 mod args;
 mod backend;
+mod chat;
+mod input;
 mod inspect;
 mod interrupt;
 mod listen;
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Transcribe(args) => transcribe::run(args, cli.quiet),
         Command::Listen(args) => listen::run(args, cli.quiet),
+        Command::Chat(args) => chat::run(args, cli.quiet),
         Command::Quantize(args) => quantize::run(args, cli.quiet),
         Command::Inspect(args) => inspect::run(args),
         Command::Models => models::run(),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
 use tracing::{
     Event, Level, Subscriber,
@@ -13,6 +14,7 @@ use tracing_subscriber::{
     fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, format::Writer},
     registry::LookupSpan,
 };
+use voxtral_pipeline::{Finish, Timings};
 
 use crate::progress;
 
@@ -26,6 +28,24 @@ pub(crate) fn notice(quiet: bool, text: fmt::Arguments<'_>) {
     if !quiet {
         line(text);
     }
+}
+
+/// What a person should know of work on audio of this length that made so many tokens.
+pub(crate) fn tell_work(finish: Finish, tokens: usize, audio: Duration, timings: &Timings) {
+    if finish == Finish::Length {
+        tracing::warn!(
+            "stopped after {tokens} tokens, the text may be cut off (`--max-new-tokens`)"
+        );
+    }
+    tracing::info!(
+        "{audio:.1?} of audio; features {:.2?}, encoder {:.2?}, prefill {:.2?}, decode {:.2?} for \
+         {tokens} tokens in {} passes",
+        timings.features,
+        timings.encoder,
+        timings.prefill,
+        timings.decode,
+        timings.passes,
+    );
 }
 
 /// A wrong command line; shorter than clap says it, and on one line as every other error.

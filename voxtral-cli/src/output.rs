@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use voxtral_pipeline::Transcript;
+use voxtral_pipeline::{PipelineError, Step, Transcript};
 
 use crate::args::{Format, TranscribeArgs};
 
@@ -185,6 +185,21 @@ pub(crate) fn print(text: &str) -> Result<()> {
         })
 }
 
+/// Prints the text of steps as they are made, and ends the line if there was any, also before an
+/// error; tells whether there was.
+pub(crate) fn stream(steps: impl IntoIterator<Item = Result<Step, PipelineError>>) -> Result<bool> {
+    let mut printed = false;
+    let outcome = steps.into_iter().try_for_each(|step| {
+        let text = step?.text;
+        printed |= !text.is_empty();
+        print(&text)
+    });
+    if printed {
+        print("\n")?;
+    }
+    outcome.map(|()| printed)
+}
+
 /// The reader of stdout went away.
 #[derive(Debug, thiserror::Error)]
 #[error("stdout was closed")]
@@ -207,7 +222,8 @@ fn is_special(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
-fn is_same_file(one: &Path, other: &Path) -> bool {
+/// Whether both are there and one, but no device.
+pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
     match (fs::canonicalize(one), fs::canonicalize(other)) {
         (Ok(one), Ok(other)) => one == other && !is_special(&one),
         _ => false,

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use voxtral_pipeline::OnWindow;
 
 /// What a bar counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +60,17 @@ pub(crate) fn show(stage: Stage, done: u64, total: u64, detail: &str) {
         bar.set_position(done);
         bar.set_message(detail.to_owned());
     }
+}
+
+/// Shows how far the audio is.
+pub(crate) fn on_window(stage: Stage) -> OnWindow {
+    OnWindow::new(move |done, all| {
+        if done < all {
+            show(stage, done as u64, all as u64, "");
+        } else {
+            clear();
+        }
+    })
 }
 
 /// Takes the bar away.

@@ -1,27 +1,22 @@
 //! `voxtral transcribe`.
 
-use std::fs::{self, File};
-use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use voxtral_pipeline::{
-    Backend, Cancel, Decoder, Demo, Finish, OnWindow, SamplingOptions, TranscribeOptions,
-    Transcript, Transcription, Voxtral,
+    Backend, Cancel, Demo, OnWindow, SamplingOptions, TranscribeOptions, Transcript, Transcription,
+    Voxtral,
 };
 
 use crate::{
     args::{Format, TranscribeArgs},
     backend::{Task, on_device},
-    interrupt, load, messages, notice,
+    input, interrupt, load, messages, notice,
     output::{self, Destination},
     progress::{self, Stage},
     report,
 };
-
-/// The most that is read from stdin, in bytes; it is kept in memory.
-const MAX_STDIN: u64 = 1 << 30;
 
 pub(crate) fn run(args: &TranscribeArgs, quiet: bool) -> Result<ExitCode> {
     let cancel = interrupt::watch()?;
@@ -51,51 +46,13 @@ pub(crate) fn run(args: &TranscribeArgs, quiet: bool) -> Result<ExitCode> {
 fn openable(files: &[PathBuf]) -> (Vec<&Path>, bool) {
     let mut openable = Vec::new();
     for file in files {
-        match check(file) {
+        match input::check(file) {
             Ok(()) => openable.push(file.as_path()),
             Err(error) => report(&error),
         }
     }
     let failed = openable.len() < files.len();
     (openable, failed)
-}
-
-/// Whether an input is there, as far as can be told without reading.
-fn check(file: &Path) -> Result<()> {
-    let name = file.display();
-    if is_stdin(file) {
-        if io::stdin().is_terminal() {
-            bail!("stdin is a terminal, expected audio: pipe a file into it");
-        }
-        return Ok(());
-    }
-    let found = match fs::metadata(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            bail!("`{name}` does not exist: check the name")
-        }
-        found => found.with_context(|| format!("cannot open `{name}`"))?,
-    };
-    if found.is_dir() {
-        bail!("`{name}` is a directory, expected an audio file: name the files in it");
-    }
-    // To open a pipe would disturb who writes into it.
-    if found.is_file() {
-        File::open(file).with_context(|| format!("cannot open `{name}`"))?;
-    }
-    Ok(())
-}
-
-fn is_stdin(file: &Path) -> bool {
-    file.as_os_str() == "-"
-}
-
-/// What messages call an input.
-fn name(file: &Path) -> String {
-    if is_stdin(file) {
-        "stdin".to_owned()
-    } else {
-        file.display().to_string()
-    }
 }
 
 /// A run, before its backend is known.
@@ -134,7 +91,7 @@ impl Task for Work<'_> {
             if self.cancel.is_cancelled() {
                 interrupt::stop();
             }
-            let _about = messages::about(&name(file));
+            let _about = messages::about(&input::name(file));
             let outcome = self.transcribe(&model, file, &options);
             // An error leaves the bar where it was.
             progress::clear();
@@ -143,7 +100,7 @@ impl Task for Work<'_> {
                 Err(_) if self.cancel.is_cancelled() => interrupt::stop(),
                 Err(error) if output::is_closed(&error) => break,
                 Err(error) => {
-                    report(&error.context(format!("cannot transcribe `{}`", name(file))));
+                    report(&error.context(format!("cannot transcribe `{}`", input::name(file))));
                     failed = true;
                 }
             }
@@ -170,13 +127,7 @@ impl Work<'_> {
         } else {
             Stage::Encoding
         };
-        OnWindow::new(move |done, all| {
-            if done < all {
-                progress::show(stage, done as u64, all as u64, "");
-            } else {
-                progress::clear();
-            }
-        })
+        progress::on_window(stage)
     }
 
     /// Transcribes a file and tells whether it was whole: of one that breaks off, the text of what
@@ -203,49 +154,21 @@ impl Work<'_> {
                 transcript
             }
         };
-        tell(&transcript);
+        messages::tell_work(
+            transcript.finish,
+            transcript.tokens.len(),
+            transcript.duration,
+            &transcript.timings,
+        );
         Ok(!transcript.truncated)
     }
 }
 
-/// What a person should know of a transcript, on stderr.
-fn tell(transcript: &Transcript) {
-    if transcript.finish == Finish::Length {
-        tracing::warn!(
-            "stopped after {} tokens, the text may be cut off (`--max-new-tokens`)",
-            transcript.tokens.len()
-        );
-    }
-    let timings = transcript.timings;
-    tracing::info!(
-        "{:.1?} of audio; features {:.2?}, encoder {:.2?}, prefill {:.2?}, decode {:.2?} for {} \
-         tokens in {} passes",
-        transcript.duration,
-        timings.features,
-        timings.encoder,
-        timings.prefill,
-        timings.decode,
-        transcript.tokens.len(),
-        timings.passes,
-    );
-}
-
 /// Prints the text as it is decoded, then a line end.
 fn stream<B: Backend>(mut run: Transcription<'_, B>) -> Result<Transcript> {
-    let mut printed = false;
-    let outcome = (|| -> Result<()> {
-        for step in &mut run {
-            let text = step?.text;
-            printed |= !text.is_empty();
-            output::print(&text)?;
-        }
-        Ok(())
-    })();
-    // A line that was begun is ended, also before an error.
-    if outcome.is_ok() || printed {
+    if !output::stream(&mut run)? {
         output::print("\n")?;
     }
-    outcome?;
     Ok(run.finish()?)
 }
 
@@ -255,28 +178,6 @@ fn start<'m, B: Backend>(
     file: &Path,
     options: &TranscribeOptions,
 ) -> Result<Transcription<'m, B>> {
-    let decoder = if !is_stdin(file) {
-        Decoder::open(file)?
-    } else if model.is_streaming() {
-        Decoder::from_stream(io::stdin()).context(
-            "cannot read stdin as it comes: store it in a file first if it is MP4 or CAF",
-        )?
-    } else {
-        Decoder::new(io::Cursor::new(read_stdin()?))?
-    };
+    let decoder = input::decoder(file, model.is_streaming())?;
     Ok(model.start_decoder(decoder, options)?)
-}
-
-/// All of stdin: formats of clips are read by seeking.
-fn read_stdin() -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    io::stdin()
-        .lock()
-        .take(MAX_STDIN + 1)
-        .read_to_end(&mut bytes)
-        .context("cannot read stdin")?;
-    if bytes.len() as u64 > MAX_STDIN {
-        bail!("stdin is longer than {MAX_STDIN} bytes: store it in a file first");
-    }
-    Ok(bytes)
 }

@@ -11,7 +11,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::json;
+use super::{json, validate};
 use crate::error::TokenizerError;
 
 /// A function that the model may call.
@@ -29,6 +29,12 @@ impl ToolDefinition {
     /// Reads a JSON list of tools in OpenAI's shape. Other keys, such as `strict`, are passed over.
     pub fn list_from_json(json: &str) -> Result<Vec<Self>, TokenizerError> {
         serde_json::from_str(json).map_err(|source| TokenizerError::ToolList { source })
+    }
+
+    /// Refuses tools that no prompt can be written with, whatever the model: a name that no function
+    /// may have or that two share, parameters that are no JSON schema.
+    pub fn check_list(tools: &[Self]) -> Result<(), TokenizerError> {
+        validate::tools(tools)
     }
 
     /// The definition as the model reads it.
