@@ -146,10 +146,18 @@ fn refusal(error: &TokenizerError) -> &'static str {
     }
 }
 
-/// Where we say something else than mistral-common: versions, the fault, what mistral-common says
-/// (nothing where it encodes), what we say, and why.
+/// Versions, the fault, what mistral-common says (nothing where it encodes), what we say, and why.
+type Exception = (
+    &'static [&'static str],
+    &'static str,
+    Option<&'static str>,
+    &'static str,
+    &'static str,
+);
+
+/// Where we say something else than mistral-common.
 #[rustfmt::skip]
-const EXCEPTIONS: &[(&[&str], &str, Option<&str>, &str, &str)] = &[
+const EXCEPTIONS: &[Exception] = &[
     (ALL, "first is the assistant's", None, "first", "it looks at the first message only where there is no other"),
     (ALL, "first is a tool's", None, "first", "likewise"),
     (ALL, "user empty", None, "user empty", "there is nothing to answer"),
