@@ -20,6 +20,7 @@ const SCRIPTS: &[&[&str]] = &[
     &["models.py", "--out", "tests/data/models"],
     &["mel.py"],
     &["tokenizer.py", "--out", "voxtral-tokenizer/testdata"],
+    &["chat.py", "--out", "voxtral-tokenizer/testdata"],
     &["checkpoint.py", "voxtral-checkpoint/testdata"],
 ];
 
