@@ -9,6 +9,7 @@
 )]
 
 mod backends;
+mod chat;
 mod demo;
 mod demo_realtime;
 mod draft;
