@@ -9,6 +9,7 @@
 )]
 
 mod backends;
+mod batch;
 mod demo;
 mod demo_realtime;
 mod draft;
