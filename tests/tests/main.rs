@@ -9,6 +9,7 @@
 )]
 
 mod backends;
+mod batch;
 mod chat;
 mod demo;
 mod demo_realtime;

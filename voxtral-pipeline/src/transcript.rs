@@ -57,6 +57,8 @@ pub enum Finish {
 }
 
 /// Wall-clock time of each stage, and what the last took.
+///
+/// In a batch, a pass counts for every clip that takes part in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Timings {
     /// Log-mel features.

@@ -4,7 +4,8 @@ use std::fs;
 use std::process::Stdio;
 
 use crate::scene::{
-    DE, DE_WORDS, EN, EN_WORDS, ES, ES_WORDS, FR, FR_WORDS, Ran, Scene, assert_says, repository,
+    DE, DE_WORDS, EN, EN_WORDS, ES, ES_WORDS, FR, FR_WORDS, RATE, Ran, Scene, assert_says,
+    repository, spoken, write_wav,
 };
 
 /// Words of a transcript on stdout.
@@ -34,6 +35,56 @@ fn several_files_give_a_line_each_in_their_order() {
     let ran = Scene::new().transcribe(&["-q", ES, FR, EN, DE]);
     let lines: Vec<&str> = ran.ok().lines().collect();
     assert_eq!(lines, [ES_WORDS, FR_WORDS, EN_WORDS, DE_WORDS]);
+}
+
+#[test]
+fn files_together_are_written_as_one_by_one() {
+    let scene = Scene::new();
+    scene.write("text.wav", "These are words already.\n");
+    // The first is the longest, so the others end before it; ends of rows and of the list too.
+    let whole: Vec<i16> = spoken();
+    let twice: Vec<i16> = whole.iter().chain(&whole).copied().collect();
+    write_wav(&scene.path("long.wav"), 1, RATE, 16, twice);
+    let files = ["long.wav", ES, "text.wav", FR, "absent.wav", EN, DE];
+    for arguments in [&["-q"][..], &["-q", "--max-new-tokens", "4"]] {
+        let alone = scene.transcribe(&[arguments, &files].concat());
+        assert_eq!(alone.code, Some(1));
+        assert_eq!(alone.stdout.lines().count(), 5);
+        for size in ["2", "3", "8"] {
+            let batch = ["--batch-size", size];
+            let together = scene.transcribe(&[arguments, &batch, &files].concat());
+            assert_eq!(together.stdout, alone.stdout, "{size} at a time");
+            assert_eq!(together.stderr, alone.stderr, "{size} at a time");
+            assert_eq!(together.code, Some(1));
+        }
+    }
+    let json = |size: &str| {
+        let arguments = ["-f", "json", "--batch-size", size, ES, FR, EN];
+        let mut objects = scene.transcribe(&arguments).json();
+        for object in &mut objects {
+            object["timings"] = serde_json::Value::Null;
+            for token in object["tokens"].as_array_mut().unwrap() {
+                // A sum of another order may differ in its last digits.
+                assert!(token["logprob"].take().as_f64().unwrap() <= 0.0);
+            }
+        }
+        objects
+    };
+    assert_eq!(json("1"), json("3"));
+}
+
+#[test]
+fn files_together_are_written_to_a_folder_too() {
+    let scene = Scene::new();
+    let arguments = ["--batch-size", "2", "--output-dir", "out", EN, FR, DE];
+    let ran = scene.transcribe(&arguments);
+    assert_eq!(ran.ok(), "");
+    assert_eq!(
+        scene.names("out"),
+        ["digits-de.txt", "digits-en.txt", "digits-fr.txt"]
+    );
+    assert_eq!(scene.read("out/digits-de.txt"), line(DE_WORDS));
+    assert_eq!(ran.stderr.matches("wrote `").count(), 3, "{ran:?}");
 }
 
 #[test]

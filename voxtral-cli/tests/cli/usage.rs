@@ -80,6 +80,7 @@ fn wrong_command_lines_are_one_line_each() {
             &["'0'", "1.."],
         ),
         (&["transcribe", EN, "--threads", "0"], &["'0'", "1.."]),
+        (&["transcribe", EN, "--batch-size", "0"], &["'0'", "1.."]),
         (
             &["transcribe", EN, "--threads", "many"],
             &["'many'", "--threads"],
