@@ -19,4 +19,5 @@ mod precision;
 mod random;
 mod realtime;
 mod reference;
+mod sampling;
 mod stream;

@@ -21,6 +21,7 @@ const SCRIPTS: &[&[&str]] = &[
     &["mel.py"],
     &["tokenizer.py", "--out", "voxtral-tokenizer/testdata"],
     &["checkpoint.py", "voxtral-checkpoint/testdata"],
+    &["sampling.py", "--out", "voxtral-pipeline/testdata"],
 ];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
