@@ -21,4 +21,5 @@ mod precision;
 mod random;
 mod realtime;
 mod reference;
+mod sampling;
 mod stream;

@@ -22,6 +22,7 @@ const SCRIPTS: &[&[&str]] = &[
     &["tokenizer.py", "--out", "voxtral-tokenizer/testdata"],
     &["chat.py", "--out", "voxtral-tokenizer/testdata"],
     &["checkpoint.py", "voxtral-checkpoint/testdata"],
+    &["sampling.py", "--out", "voxtral-pipeline/testdata"],
 ];
 
 pub(crate) fn run(args: &Args) -> Result<()> {

@@ -273,6 +273,80 @@ fn a_seed_repeats_its_draws() {
 }
 
 #[test]
+fn a_stop_ends_the_text_before_it() {
+    let scene = Scene::new();
+    let ran = scene.transcribe(&["-q", EN, "--stop", "zero", "--stop", "r one"]);
+    assert_eq!(ran.ok(), "three one fou\n");
+    let ran = scene.transcribe(&["-q", EN, "--stop", "r one", "-f", "json"]);
+    let object = &ran.json()[0];
+    assert_eq!(object["text"], "three one fou");
+    assert_eq!(
+        (&object["finish"], &object["stop"]),
+        (&"stop".into(), &"r one".into())
+    );
+}
+
+#[test]
+fn json_tells_alternatives_where_asked() {
+    let scene = Scene::new();
+    let ran = scene.transcribe(&["-q", EN, "-f", "json", "--logprobs", "3"]);
+    for token in ran.json()[0]["tokens"].as_array().unwrap() {
+        let top = token["top"].as_array().unwrap();
+        assert_eq!(top.len(), 3);
+        for part in ["id", "text", "logprob"] {
+            assert_eq!(top[0][part], token[part], "{token}");
+        }
+        assert!(top[0]["logprob"].as_f64() >= top[1]["logprob"].as_f64());
+    }
+    let ran = scene.transcribe(&["-q", EN, "-f", "json"]);
+    assert!(ran.json()[0]["tokens"][0].get("top").is_none());
+}
+
+#[test]
+fn a_bias_bans_a_token() {
+    let scene = Scene::new();
+    let ran = scene.transcribe(&["-q", EN, "-f", "json"]);
+    let tokens = ran.json()[0]["tokens"].clone();
+    let first = tokens[0]["id"].as_u64().unwrap();
+    let bias = format!("{first}=-100");
+    let ran = scene.transcribe(&["-q", EN, "-f", "json", "--logit-bias", &bias]);
+    let biased = ran.json()[0]["tokens"].clone();
+    assert!(
+        biased
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|token| token["id"] != first)
+    );
+}
+
+#[test]
+fn contradictory_options_are_refused_before_anything_is_loaded() {
+    let scene = Scene::new();
+    for (arguments, words) in [
+        (
+            &["--top-p", "0.9"][..],
+            &["top-p is 0.9 at temperature 0", "above 0"][..],
+        ),
+        (&["--top-k", "5"], &["top-k is 5 at temperature 0"]),
+        (
+            &["--logit-bias", "5=1", "--logit-bias", "5=2"],
+            &["`--logit-bias`", "token 5", "both 1 and 2"],
+        ),
+    ] {
+        let arguments = [&[EN, "--model", "./absent"], arguments].concat();
+        assert_says(&scene.refusal(&arguments), words);
+    }
+    let arguments = [EN, "--logit-bias", "9999999=1"];
+    assert_says(&scene.refusal(&arguments), &["token 9999999", "vocabulary"]);
+    let arguments = [EN, "--model", "demo-realtime", "--stop", "one"];
+    assert_says(
+        &scene.refusal(&arguments),
+        &["does not take a stop string", "stream"],
+    );
+}
+
+#[test]
 fn every_precision_gives_the_same_words() {
     let scene = Scene::new();
     for dtype in ["f32", "bf16", "f16"] {

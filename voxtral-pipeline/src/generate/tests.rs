@@ -140,7 +140,7 @@ fn guesses_of_many_are_checked_in_one_pass() {
     }
     assert_eq!(found, expected);
     let each: Vec<usize> = together.iter().map(|sequence| sequence.passes).collect();
-    assert!(passes < each.iter().sum(), "{passes} for {each:?}");
+    assert!(passes < each.iter().sum::<usize>(), "{passes} for {each:?}");
 }
 
 /// A prompt of so many placeholders on noise, with the demo that takes clips.
@@ -155,7 +155,7 @@ fn spliced(
     let noise = (0..count * width).map(|i| scale * ((i * 7919 % 997) as f32 / 997.0 - 0.5));
     let data = TensorData::new(noise.collect::<Vec<_>>(), [1, count, width]);
     let fusion = Splice {
-        audio: Tensor::from_data(data, &model.device),
+        audio: Some(Tensor::from_data(data, &model.device)),
         placeholder: PLACEHOLDER,
     };
     let mut prompt = vec![1; 2];
@@ -258,7 +258,7 @@ fn a_prompt_follows_what_its_cache_holds() {
         let text = |prompt| request(prompt, End::Stop(u32::MAX), 8, None);
         let whole = text([&common[..], &end].concat());
         let fusion = || Splice {
-            audio: Tensor::zeros([1, 0, decoder.config().hidden_size], &model.device),
+            audio: None,
             placeholder: u32::MAX,
         };
         let expected = alone(decoder, &mut sequence_of(decoder, fusion(), whole));
