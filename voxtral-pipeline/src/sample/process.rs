@@ -141,14 +141,18 @@ fn keep_share(scores: &mut [f64], share: f64) {
     const FEW: usize = 64;
 
     let max = max(scores);
-    let kept = (0..scores.len()).filter(|&id| scores[id] > f64::NEG_INFINITY);
-    let mut entries: Vec<Entry> = kept
-        .map(|id| Entry {
-            id,
-            weight: (scores[id] - max).exp(),
-        })
-        .collect();
-    let mut left = share * entries.iter().map(|entry| entry.weight).sum::<f64>();
+    let weights: Vec<f64> = scores.iter().map(|score| (score - max).exp()).collect();
+    let mut left = share * weights.iter().sum::<f64>();
+    // All that are less probable than this have less together than what may be left out.
+    let negligible = (1.0 - share) / scores.len() as f64;
+    let mut entries = Vec::new();
+    for (id, &weight) in weights.iter().enumerate() {
+        if weight < negligible {
+            scores[id] = f64::NEG_INFINITY;
+        } else {
+            entries.push(Entry { id, weight });
+        }
+    }
     let (mut rest, mut count) = (&mut entries[..], FEW);
     while left > 0.0 && !rest.is_empty() {
         count = count.min(rest.len());
