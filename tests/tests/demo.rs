@@ -13,7 +13,7 @@ const WORD_ERROR_RATE: f64 = 0.03;
 
 /// One utterance of `demo-eval/utterances.flac`.
 #[derive(Deserialize)]
-struct Utterance {
+pub(crate) struct Utterance {
     id: usize,
     start: usize,
     samples: usize,
@@ -30,7 +30,7 @@ fn in_precision(precision: Precision) -> Voxtral<Flex> {
 }
 
 /// The utterances and what is heard.
-fn utterances(model: &Voxtral<Flex>) -> Vec<(Utterance, Audio)> {
+pub(crate) fn utterances(model: &Voxtral<Flex>) -> Vec<(Utterance, Audio)> {
     let utterances = std::fs::read(data("demo-eval/utterances.json")).unwrap();
     let utterances: Vec<Utterance> = serde_json::from_slice(&utterances).unwrap();
     assert_eq!(utterances.len(), 200);

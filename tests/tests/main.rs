@@ -9,6 +9,9 @@
 )]
 
 mod backends;
+mod batch;
+mod chat;
+mod conversations;
 mod demo;
 mod demo_realtime;
 mod draft;
@@ -19,4 +22,5 @@ mod precision;
 mod random;
 mod realtime;
 mod reference;
+mod sampling;
 mod stream;

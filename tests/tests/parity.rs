@@ -39,7 +39,7 @@ impl<B: Backend> Model<B> {
         Self::open_in(folder, Precision::F32)
     }
 
-    fn open_in(folder: &str, precision: Precision) -> Self {
+    pub(crate) fn open_in(folder: &str, precision: Precision) -> Self {
         let checkpoint = Checkpoint::open(data("models").join(folder)).unwrap();
         checkpoint.check_complete().unwrap();
         let config = checkpoint.config();

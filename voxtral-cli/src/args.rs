@@ -98,6 +98,7 @@ fn milliseconds(text: &str) -> Result<Duration, String> {
   voxtral transcribe samples/digits-en.wav
   voxtral transcribe talk.mp3 -m mini -o talk.txt
   voxtral transcribe a.flac b.m4a -m mini -l fr -f json --output-dir out
+  voxtral transcribe *.wav -m mini --batch-size 8
   ffmpeg -i film.mkv -f wav - | voxtral transcribe - -m mini
   voxtral transcribe lecture.mp3 -m realtime -f srt -o lecture.srt
 
@@ -127,6 +128,11 @@ pub(crate) struct TranscribeArgs {
     pub(crate) output_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) compute: ComputeArgs,
+    /// Transcribe up to this many files together, which takes much less time than one by one where
+    /// reading the weights is what takes it, and the memory of as many caches. A Realtime model
+    /// transcribes one by one all the same.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) batch_size: u16,
     /// At most this many tokens per file; by default 12.5 for every second of audio.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_new_tokens: Option<u32>,

@@ -49,11 +49,11 @@ pub(crate) fn name(file: &Path) -> String {
     }
 }
 
-/// A decoder of a file, or of stdin: as it comes, if `live`.
-pub(crate) fn decoder(file: &Path, live: bool) -> Result<Decoder> {
+/// Opens a file, or stdin: as it comes, or whole.
+pub(crate) fn open(file: &Path, as_it_comes: bool) -> Result<Decoder> {
     if !is_stdin(file) {
         Ok(Decoder::open(file)?)
-    } else if live {
+    } else if as_it_comes {
         Decoder::from_stream(io::stdin())
             .context("cannot read stdin as it comes: store it in a file first if it is MP4 or CAF")
     } else {

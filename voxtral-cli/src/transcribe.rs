@@ -1,5 +1,8 @@
 //! `voxtral transcribe`.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -86,29 +89,17 @@ impl Task for Work<'_> {
             cancel: self.cancel.clone(),
             on_window: self.show_progress(model.is_streaming()),
         };
-        let mut failed = self.failed;
-        for file in &self.files {
-            if self.cancel.is_cancelled() {
-                interrupt::stop();
+        let size = NonZeroUsize::new(args.batch_size.into());
+        let all_well = match size {
+            Some(size) if size.get() > 1 && !model.is_streaming() => {
+                self.together(&model, &options, size)
             }
-            let _about = messages::about(&input::name(file));
-            let outcome = self.transcribe(&model, file, &options);
-            // An error leaves the bar where it was.
-            progress::clear();
-            match outcome {
-                Ok(whole) => failed |= !whole,
-                Err(_) if self.cancel.is_cancelled() => interrupt::stop(),
-                Err(error) if output::is_closed(&error) => break,
-                Err(error) => {
-                    report(&error.context(format!("cannot transcribe `{}`", input::name(file))));
-                    failed = true;
-                }
-            }
-        }
-        Ok(if failed {
-            ExitCode::FAILURE
-        } else {
+            _ => self.one_by_one(&model, &options),
+        };
+        Ok(if all_well && !self.failed {
             ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
         })
     }
 }
@@ -130,38 +121,128 @@ impl Work<'_> {
         progress::on_window(stage)
     }
 
-    /// Transcribes a file and tells whether it was whole: of one that breaks off, the text of what
-    /// is there is written, but the run has failed. The decoder has warned of it.
+    /// Transcribes one file behind the other; tells whether all went well.
+    fn one_by_one<B: Backend>(&self, model: &Voxtral<B>, options: &TranscribeOptions) -> bool {
+        let mut all_well = true;
+        for file in &self.files {
+            if self.cancel.is_cancelled() {
+                interrupt::stop();
+            }
+            let _about = messages::about(&input::name(file));
+            let outcome = self.transcribe(model, file, options);
+            match self.settle(file, outcome) {
+                ControlFlow::Continue(well) => all_well &= well,
+                ControlFlow::Break(()) => break,
+            }
+        }
+        all_well
+    }
+
+    /// Transcribes several files at a time; tells whether all went well. What goes to stdout waits
+    /// for the files before it.
+    fn together<B: Backend>(
+        &self,
+        model: &Voxtral<B>,
+        options: &TranscribeOptions,
+        size: NonZeroUsize,
+    ) -> bool {
+        let jobs = self.files.iter().map(|file| {
+            let _about = messages::about(&input::name(file));
+            let audio = model.read_decoder(input::open(file, false)?)?;
+            Ok((audio, options.clone()))
+        });
+        let in_order = matches!(self.destination, Destination::Stdout);
+        let mut waiting = BTreeMap::new();
+        let mut next = 0;
+        let mut all_well = true;
+        for (index, result) in model.transcribe_batch(jobs, size) {
+            if self.cancel.is_cancelled() {
+                interrupt::stop();
+            }
+            waiting.insert(index, result);
+            while let Some(first) = waiting.first_entry() {
+                if in_order && *first.key() > next {
+                    break;
+                }
+                let (index, result) = first.remove_entry();
+                next = index + 1;
+                let file = self.files[index];
+                let _about = messages::about(&input::name(file));
+                let outcome = result.and_then(|transcript: Transcript| {
+                    self.write(file, &transcript)?;
+                    Ok(tell(&transcript))
+                });
+                match self.settle(file, outcome) {
+                    ControlFlow::Continue(well) => all_well &= well,
+                    ControlFlow::Break(()) => return all_well,
+                }
+            }
+        }
+        all_well
+    }
+
+    /// Reports what became of a file, and tells whether all went well; breaks where nobody reads
+    /// on.
+    fn settle(&self, file: &Path, outcome: Result<bool>) -> ControlFlow<(), bool> {
+        // An error leaves the bar where it was.
+        progress::clear();
+        match outcome {
+            Ok(whole) => ControlFlow::Continue(whole),
+            Err(_) if self.cancel.is_cancelled() => interrupt::stop(),
+            Err(error) if output::is_closed(&error) => ControlFlow::Break(()),
+            Err(error) => {
+                report(&error.context(format!("cannot transcribe `{}`", input::name(file))));
+                ControlFlow::Continue(false)
+            }
+        }
+    }
+
+    /// Transcribes a file and tells whether it was whole.
     fn transcribe<B: Backend>(
         &self,
         model: &Voxtral<B>,
         file: &Path,
         options: &TranscribeOptions,
     ) -> Result<bool> {
-        let run = start(model, file, options)?;
+        let run = model.start_decoder(input::open(file, model.is_streaming())?, options)?;
         let format = self.args.format;
-        let transcript = match self.destination.path(file, format) {
-            Some(path) => {
-                let transcript = run.finish()?;
-                output::write_file(&path, &output::render(format, file, &transcript)?)?;
-                notice(self.quiet, format_args!("wrote `{}`", path.display()));
-                transcript
-            }
-            None if format == Format::Text => stream(run)?,
-            None => {
-                let transcript = run.finish()?;
-                output::print(&output::render(format, file, &transcript)?)?;
-                transcript
-            }
+        let transcript = if format == Format::Text && self.destination.path(file, format).is_none()
+        {
+            stream(run)?
+        } else {
+            let transcript = run.finish()?;
+            self.write(file, &transcript)?;
+            transcript
         };
-        messages::tell_work(
-            transcript.finish,
-            transcript.tokens.len(),
-            transcript.duration,
-            &transcript.timings,
-        );
-        Ok(!transcript.truncated)
+        Ok(tell(&transcript))
     }
+
+    /// Writes a transcript where it belongs.
+    fn write(&self, file: &Path, transcript: &Transcript) -> Result<()> {
+        let format = self.args.format;
+        let written = output::render(format, file, transcript)?;
+        match self.destination.path(file, format) {
+            Some(path) => {
+                output::write_file(&path, &written)?;
+                notice(self.quiet, format_args!("wrote `{}`", path.display()));
+            }
+            None => output::print(&written)?,
+        }
+        Ok(())
+    }
+}
+
+/// Tells on stderr what a person should know of a transcript, and returns whether its file was whole:
+/// of one that breaks off, the text of what is there is written, but the run has failed. The decoder
+/// has warned of it.
+fn tell(transcript: &Transcript) -> bool {
+    messages::tell_work(
+        transcript.finish,
+        transcript.tokens.len(),
+        transcript.duration,
+        &transcript.timings,
+    );
+    !transcript.truncated
 }
 
 /// Prints the text as it is decoded, then a line end.
@@ -170,14 +251,4 @@ fn stream<B: Backend>(mut run: Transcription<'_, B>) -> Result<Transcript> {
         output::print("\n")?;
     }
     Ok(run.finish()?)
-}
-
-/// Begins the transcription of a file, or of stdin.
-fn start<'m, B: Backend>(
-    model: &'m Voxtral<B>,
-    file: &Path,
-    options: &TranscribeOptions,
-) -> Result<Transcription<'m, B>> {
-    let decoder = input::decoder(file, model.is_streaming())?;
-    Ok(model.start_decoder(decoder, options)?)
 }

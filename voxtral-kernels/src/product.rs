@@ -11,8 +11,12 @@ use crate::simd::Simd;
 use crate::source::{Panels, Rows, Source};
 use crate::threads::for_each_part;
 
-/// The largest number of rows that is a few. Beyond, weights are widened for all rows at once.
-pub(crate) const FEW_ROWS: usize = 8;
+/// The largest number of rows that is a few beside quantized weights, which lie as products of many
+/// rows take them.
+const FEW_CODED_ROWS: usize = 8;
+
+/// The same beside floats. To transpose and to widen them for products of many rows pays for more.
+const FEW_FLOAT_ROWS: usize = 16;
 
 /// Bytes of weights that a thread takes at a time.
 pub(crate) const PART_BYTES: usize = 1 << 16;
@@ -157,7 +161,11 @@ where
         }
         let out = Shared::new(out);
         let exact = Fma(self.simd);
-        let is_few = rows <= FEW_ROWS || inputs == 0;
+        let few_rows = match weight {
+            Weight::Quantized(..) => FEW_CODED_ROWS,
+            Weight::F32(_) | Weight::Bf16(_) | Weight::F16(_) => FEW_FLOAT_ROWS,
+        };
+        let is_few = rows <= few_rows || inputs == 0;
         match weight {
             Weight::F32(weight) if is_few => gemv::<S, F32>(self.simd, product, weight, out),
             Weight::Bf16(weight) if is_few => gemv::<S, Bf16>(self.simd, product, weight, out),

@@ -9,7 +9,7 @@ use voxtral_kernels::{
     Isa, Kernels, PANEL, Quant, Shape, ShapeError, UNIT, Weight, dequantize, quantize, set_threads,
 };
 
-const ROWS: [usize; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 31, 64, 129];
+const ROWS: [usize; 15] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 14, 16, 17, 31, 64, 129];
 const INPUTS: [usize; 14] = [1, 2, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 100, 4096 + 3];
 const OUTPUTS: [usize; 8] = [1, 3, 7, 8, 9, 17, 31, 100];
 
@@ -37,6 +37,14 @@ enum Format {
     Quantized(Quant),
 }
 
+/// The largest number of rows that is a few beside this format.
+fn few_rows(format: Format) -> usize {
+    match format {
+        Format::Quantized(_) => 8,
+        Format::F32 | Format::Bf16 | Format::F16 => 16,
+    }
+}
+
 /// How exact a product is, besides the rounding of `f32`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Arithmetic {
@@ -51,7 +59,7 @@ enum Arithmetic {
 
 /// What an instruction set computes such a product with.
 fn arithmetic(isa: Isa, format: Format, rows: usize) -> Arithmetic {
-    let few = rows <= 8;
+    let few = rows <= few_rows(format);
     match (isa, format) {
         (_, Format::F32 | Format::F16) => Arithmetic::Exact,
         (_, Format::Quantized(_)) if few => Arithmetic::Bytes,
@@ -239,7 +247,13 @@ fn every_shape_is_its_definition() {
 /// Blocks of inputs, of outputs, of rows, and panels beside each other, on all threads.
 #[test]
 fn every_format_is_its_definition_over_many_blocks() {
-    for (rows, inputs, outputs) in [(1, 700, 901), (5, 513, 600), (9, 769, 300), (800, 300, 103)] {
+    for (rows, inputs, outputs) in [
+        (1, 700, 901),
+        (5, 513, 600),
+        (9, 769, 300),
+        (17, 769, 300),
+        (800, 300, 103),
+    ] {
         let shape = Shape {
             rows,
             inputs,
@@ -381,7 +395,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
 fn products_of_some_threads() {
     let threads = std::env::var(THREADS).unwrap().parse().unwrap();
     set_threads(threads).unwrap();
-    for rows in [1, 3, 8, 9, 40] {
+    for rows in [1, 3, 8, 9, 16, 40] {
         let shape = Shape {
             rows,
             inputs: 700,
@@ -411,7 +425,8 @@ fn a_row_does_not_depend_on_the_others() {
     for format in Matrix::FORMATS {
         let weight = Matrix::new(&values, inputs, format);
         for kernels in kernels() {
-            for range in [1..9, 9..200] {
+            let few = few_rows(format);
+            for range in [1..few + 1, few + 1..200] {
                 let longest = noise((range.end - 1) * inputs, 14);
                 let rows_of = |rows: usize| {
                     let shape = Shape {

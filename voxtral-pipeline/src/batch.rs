@@ -1,4 +1,5 @@
-//! Clips that are transcribed together: each pass of the decoder reads its weights once for all.
+//! Clips and conversations that are answered together: each pass of the decoder reads its weights
+//! once for all.
 
 use std::collections::VecDeque;
 use std::iter::Fuse;
@@ -8,10 +9,12 @@ use voxtral_audio::Audio;
 use voxtral_nn::Backend;
 
 use crate::{
-    PipelineError, Step, TranscribeOptions, Transcript, Voxtral, generate, transcribe::Clip,
+    Answer, ChatOptions, Message, PipelineError, Step, TranscribeOptions, Transcript, Voxtral,
+    chat, chat::Memory, generate, transcribe::Clip, writing::Writing,
 };
 
-/// Clips of different lengths and options that are transcribed together.
+/// Clips to transcribe and conversations to answer, of any lengths and options, that are decoded
+/// together.
 ///
 /// They join at any time and leave when they end, fail or are cancelled, each by itself. Decoding is
 /// bound by reading the weights, which a [pass](Self::advance) does once for all clips, so it takes
@@ -21,18 +24,51 @@ use crate::{
 /// see [`Voxtral::transcribe_batch`].
 pub struct Batch<'m, B: Backend> {
     model: &'m Voxtral<B>,
-    clips: Vec<(usize, Clip<'m, B>)>,
+    members: Vec<(usize, Member<'m, B>)>,
 }
 
-/// What a pass made of a clip.
+enum Member<'m, B: Backend> {
+    Clip(Clip<'m, B>),
+    Conversation(Box<chat::Run<'m, B>>),
+}
+
+/// What a pass made of a member of a batch.
 #[derive(Debug)]
 pub enum BatchEvent {
     /// A step; there may be more.
     Step(Step),
-    /// All there is. The clip has left.
-    Finished(Box<Transcript>),
-    /// An error, or that the clip was cancelled. It has left, the others go on.
+    /// All there is of a clip. It has left.
+    Transcript(Box<Transcript>),
+    /// All there is of an answer. Its conversation has left.
+    Answer(Box<Answer>),
+    /// An error, or that the member was cancelled. It has left, the others go on.
     Failed(PipelineError),
+}
+
+impl<'m, B: Backend> Member<'m, B> {
+    fn writing(&mut self) -> &mut Writing<'m, B> {
+        match self {
+            Self::Clip(clip) => &mut clip.writing,
+            Self::Conversation(run) => &mut run.writing,
+        }
+    }
+
+    fn take(&mut self) -> Option<Result<Step, PipelineError>> {
+        match self {
+            Self::Clip(clip) => clip.writing.take(),
+            Self::Conversation(run) => run.take(),
+        }
+    }
+
+    fn finish(self) -> BatchEvent {
+        match self {
+            Self::Clip(clip) => BatchEvent::Transcript(Box::new(clip.finish())),
+            Self::Conversation(run) => match run.finish(None) {
+                Ok(answer) => BatchEvent::Answer(Box::new(answer)),
+                Err(error) => BatchEvent::Failed(error),
+            },
+        }
+    }
 }
 
 impl<B: Backend> Voxtral<B> {
@@ -40,7 +76,7 @@ impl<B: Backend> Voxtral<B> {
     pub fn batch(&self) -> Batch<'_, B> {
         Batch {
             model: self,
-            clips: Vec::new(),
+            members: Vec::new(),
         }
     }
 
@@ -79,14 +115,53 @@ impl<B: Backend> Voxtral<B> {
         &self,
         jobs: J,
         size: NonZeroUsize,
-    ) -> Transcriptions<'_, B, J::IntoIter, E>
+    ) -> impl Iterator<Item = (usize, Result<Transcript, E>)>
     where
         J: IntoIterator<Item = Result<(Audio, TranscribeOptions), E>>,
         E: From<PipelineError>,
     {
-        Transcriptions {
+        Together {
             batch: self.batch(),
             jobs: jobs.into_iter().fuse(),
+            begin: |batch, number, (audio, options)| {
+                if batch.model.is_streaming() {
+                    return batch.model.transcribe(&audio, &options).map(Some);
+                }
+                batch.add(number, &audio, &options).map(|()| None)
+            },
+            output: |event| match event {
+                BatchEvent::Transcript(transcript) => Some(Ok(*transcript)),
+                BatchEvent::Failed(error) => Some(Err(error)),
+                _ => None,
+            },
+            taken: 0,
+            size,
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// Answers conversations, up to `size` of them together, in the way of
+    /// [`transcribe_batch`](Self::transcribe_batch).
+    pub fn answer_batch<J, E>(
+        &self,
+        jobs: J,
+        size: NonZeroUsize,
+    ) -> impl Iterator<Item = (usize, Result<Answer, E>)>
+    where
+        J: IntoIterator<Item = Result<(Vec<Message>, ChatOptions), E>>,
+        E: From<PipelineError>,
+    {
+        Together {
+            batch: self.batch(),
+            jobs: jobs.into_iter().fuse(),
+            begin: |batch, number, (messages, options): (Vec<Message>, ChatOptions)| {
+                batch.ask(number, &messages, &options).map(|()| None)
+            },
+            output: |event| match event {
+                BatchEvent::Answer(answer) => Some(Ok(*answer)),
+                BatchEvent::Failed(error) => Some(Err(error)),
+                _ => None,
+            },
             taken: 0,
             size,
             ready: VecDeque::new(),
@@ -95,14 +170,14 @@ impl<B: Backend> Voxtral<B> {
 }
 
 impl<B: Backend> Batch<'_, B> {
-    /// Clips in it.
+    /// Its members.
     pub fn len(&self) -> usize {
-        self.clips.len()
+        self.members.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.clips.is_empty()
+        self.members.is_empty()
     }
 
     /// Encodes a clip and adds it. The number is the caller's and stands beside what becomes of it.
@@ -117,22 +192,36 @@ impl<B: Backend> Batch<'_, B> {
     ) -> Result<(), PipelineError> {
         self.model.check_options(options)?;
         let clip = Clip::start(self.model, audio, options)?;
-        self.clips.push((number, clip));
+        self.members.push((number, Member::Clip(clip)));
         Ok(())
     }
 
-    /// Advances every clip by one pass of the decoder: by a token, or by a piece of its prompt, which
-    /// makes nothing yet. Gives what came of it, with the numbers of the clips.
+    /// Encodes the clips of a conversation and adds it. The number is the caller's.
+    ///
+    /// # Errors
+    /// As for [`Chat::ask`](crate::Chat::ask): nothing was added.
+    pub fn ask(
+        &mut self,
+        number: usize,
+        messages: &[Message],
+        options: &ChatOptions,
+    ) -> Result<(), PipelineError> {
+        let run = self.model.run(messages, options, &mut Memory::default())?;
+        self.members
+            .push((number, Member::Conversation(Box::new(run))));
+        Ok(())
+    }
+
+    /// Advances every member by one pass of the decoder: by a token, or by a piece of its prompt,
+    /// which makes nothing yet. Gives what came of it, with the numbers of the members.
     pub fn advance(&mut self) -> Vec<(usize, BatchEvent)> {
-        let clips = self.clips.iter_mut();
-        generate::advance(
-            &self.model.decoder,
-            clips.map(|(_, clip)| &mut clip.writing.sequence),
-        );
+        let sequences = self.members.iter_mut();
+        let sequences = sequences.map(|(_, member)| &mut member.writing().sequence);
+        generate::advance(&self.model.decoder, sequences);
         let mut events = Vec::new();
-        for (number, mut clip) in std::mem::take(&mut self.clips) {
+        for (number, mut member) in std::mem::take(&mut self.members) {
             let failed = loop {
-                match clip.writing.take() {
+                match member.take() {
                     Some(Ok(step)) => events.push((number, BatchEvent::Step(step))),
                     Some(Err(error)) => break Some(error),
                     None => break None,
@@ -140,31 +229,34 @@ impl<B: Backend> Batch<'_, B> {
             };
             if let Some(error) = failed {
                 events.push((number, BatchEvent::Failed(error)));
-            } else if clip.writing.sequence.has_ended() {
-                let transcript = Box::new(clip.finish());
-                events.push((number, BatchEvent::Finished(transcript)));
+            } else if member.writing().sequence.has_ended() {
+                events.push((number, member.finish()));
             } else {
-                self.clips.push((number, clip));
+                self.members.push((number, member));
             }
         }
         events
     }
 }
 
-/// Results of [`Voxtral::transcribe_batch`], as they are finished.
-pub struct Transcriptions<'m, B: Backend, J, E> {
+/// Jobs that are done together, and their results as they are finished.
+struct Together<'m, B: Backend, J, W, O, E> {
     batch: Batch<'m, B>,
     jobs: Fuse<J>,
+    /// Adds a job to the batch, or does it at once.
+    begin: fn(&mut Batch<'m, B>, usize, W) -> Result<Option<O>, PipelineError>,
+    /// The result in an event.
+    output: fn(BatchEvent) -> Option<Result<O, PipelineError>>,
     /// Jobs that were taken.
     taken: usize,
     size: NonZeroUsize,
-    ready: VecDeque<(usize, Result<Transcript, E>)>,
+    ready: VecDeque<(usize, Result<O, E>)>,
 }
 
-impl<B, J, E> Transcriptions<'_, B, J, E>
+impl<B, J, W, O, E> Together<'_, B, J, W, O, E>
 where
     B: Backend,
-    J: Iterator<Item = Result<(Audio, TranscribeOptions), E>>,
+    J: Iterator<Item = Result<W, E>>,
     E: From<PipelineError>,
 {
     /// Takes jobs while there is room for them and no result.
@@ -175,48 +267,28 @@ where
             };
             let number = self.taken;
             self.taken += 1;
-            let begun = job.and_then(|(audio, options)| self.begin(number, &audio, &options));
-            if let Err(error) = begun {
-                self.ready.push_back((number, Err(error)));
+            let begun = job.and_then(|work| Ok((self.begin)(&mut self.batch, number, work)?));
+            if let Some(result) = begun.transpose() {
+                self.ready.push_back((number, result));
             }
         }
     }
-
-    fn begin(
-        &mut self,
-        number: usize,
-        audio: &Audio,
-        options: &TranscribeOptions,
-    ) -> Result<(), E> {
-        let model = self.batch.model;
-        if model.is_streaming() {
-            let transcript = model.transcribe(audio, options)?;
-            self.ready.push_back((number, Ok(transcript)));
-        } else {
-            self.batch.add(number, audio, options)?;
-        }
-        Ok(())
-    }
 }
 
-impl<B, J, E> Iterator for Transcriptions<'_, B, J, E>
+impl<B, J, W, O, E> Iterator for Together<'_, B, J, W, O, E>
 where
     B: Backend,
-    J: Iterator<Item = Result<(Audio, TranscribeOptions), E>>,
+    J: Iterator<Item = Result<W, E>>,
     E: From<PipelineError>,
 {
-    type Item = (usize, Result<Transcript, E>);
+    type Item = (usize, Result<O, E>);
 
     fn next(&mut self) -> Option<Self::Item> {
         self.fill();
         while self.ready.is_empty() && !self.batch.is_empty() {
             for (number, event) in self.batch.advance() {
-                match event {
-                    BatchEvent::Step(_) => {}
-                    BatchEvent::Finished(transcript) => {
-                        self.ready.push_back((number, Ok(*transcript)));
-                    }
-                    BatchEvent::Failed(error) => self.ready.push_back((number, Err(error.into()))),
+                if let Some(result) = (self.output)(event) {
+                    self.ready.push_back((number, result.map_err(E::from)));
                 }
             }
         }

@@ -28,7 +28,10 @@ use crate::{
 pub use answer::{Answer, Answering, Usage};
 pub use toolbox::{Tool, ToolEvent, Toolbox};
 
-use memory::{Memory, Prompt};
+pub(crate) use answer::Run;
+pub(crate) use memory::Memory;
+
+use memory::Prompt;
 
 /// A message of a conversation; clips are shared, since a conversation is sent as a whole with each
 /// question.
@@ -163,13 +166,8 @@ impl<'m, B: Backend> Chat<'m, B> {
         messages: &[Message],
         options: &ChatOptions,
     ) -> Result<Answering<'_, 'm, B>, PipelineError> {
-        let prompt = self.model.chat_prompt(messages, &options.tools)?;
-        let (writing, usage) = self
-            .model
-            .begin_answer(&prompt, &mut self.memory, options)?;
-        let seed = options.sampling.seed;
-        let answer = answer::Run::new(self.model, prompt, writing, usage, seed);
-        Ok(Answering::new(answer, &mut self.memory))
+        let run = self.model.run(messages, options, &mut self.memory)?;
+        Ok(Answering::new(run, &mut self.memory))
     }
 
     /// Forgets what was computed, and frees the memory.
@@ -181,24 +179,25 @@ impl<'m, B: Backend> Chat<'m, B> {
 impl<B: Backend> Voxtral<B> {
     /// Encodes what is new of a conversation and begins the answer, behind what the memory holds of
     /// it; takes the memory's cache.
-    fn begin_answer(
+    pub(crate) fn run(
         &self,
-        prompt: &Prompt,
-        memory: &mut Memory<B>,
+        messages: &[Message],
         options: &ChatOptions,
-    ) -> Result<(Writing<'_, B>, Usage), PipelineError> {
+        memory: &mut Memory<B>,
+    ) -> Result<Run<'_, B>, PipelineError> {
+        let prompt = self.chat_prompt(messages, &options.tools)?;
         let size = prompt.size();
         let limit = self.answer_limit(size, options.max_new_tokens, usize::MAX)?;
         let sampler = self.sampler(&options.sampling)?.with_prompt(&prompt.ids);
-        let kept = memory.common(prompt);
+        let kept = memory.common(&prompt);
         let new: Vec<&Audio> = prompt.clips[kept.clips..].iter().map(Arc::as_ref).collect();
         let mut timings = Timings::default();
         let progress = (&options.cancel, &options.on_window);
         let audio = self.embed(&new, progress, &mut timings)?;
-        let capacity = prompt.ids.len() + limit;
+        let capacity = size.tokens + limit;
         let mut cache = memory.take(kept.ids, || self.decoder.new_cache(capacity))?;
         cache.extend_capacity(capacity);
-        cache.reserve(prompt.ids.len() - kept.ids);
+        cache.reserve(size.tokens - kept.ids);
         let task = Task {
             prompt: prompt.ids[kept.ids..].to_vec(),
             audio,
@@ -208,6 +207,7 @@ impl<B: Backend> Voxtral<B> {
             sampling: &options.sampling,
             cancel: &options.cancel,
         };
+        let writing = Writing::start(self, task, timings)?;
         let usage = Usage {
             prompt_tokens: size.tokens,
             audio_tokens: size.audio_tokens,
@@ -215,6 +215,12 @@ impl<B: Backend> Voxtral<B> {
             completion_tokens: 0,
             audio: prompt.clips.iter().map(|clip| clip.duration()).sum(),
         };
-        Ok((Writing::start(self, task, timings)?, usage))
+        Ok(Run::new(
+            self,
+            prompt,
+            writing,
+            usage,
+            options.sampling.seed,
+        ))
     }
 }

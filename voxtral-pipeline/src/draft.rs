@@ -26,7 +26,7 @@ pub(crate) struct Draft {
 impl Draft {
     /// Positions that run at once, of which the first is known: the products of a CPU read each
     /// weight once for up to eight rows, and give each row the bits that it has alone; more would
-    /// be computed in another order (`FEW_ROWS` of `voxtral-kernels`).
+    /// be computed in another order (`FEW_CODED_ROWS` of `voxtral-kernels`).
     pub(crate) const POSITIONS: usize = 8;
 
     /// Guesses at most.

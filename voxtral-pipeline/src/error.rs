@@ -78,8 +78,7 @@ pub enum PipelineError {
     /// Prompt and answer are longer than the context.
     #[error(
         "prompt of {} tokens ({} of them audio) and answer of up to {answer} exceed the context \
-         of {context} by {}: leave out audio (30 s take as many tokens as a clip of 1 s) or text, \
-         or lower the number of new tokens",
+         of {context} by {}: leave out audio or text, or lower the number of new tokens",
         prompt.tokens, prompt.audio_tokens, prompt.tokens + answer - context
     )]
     ContextOverflow {

@@ -48,7 +48,7 @@ mod transcript;
 mod words;
 mod writing;
 
-pub use batch::{Batch, BatchEvent, Transcriptions};
+pub use batch::{Batch, BatchEvent};
 pub use cancel::Cancel;
 pub use chat::{
     Answer, Answering, Chat, ChatOptions, Message, Part, Tool, ToolEvent, Toolbox, Usage,

@@ -294,16 +294,24 @@ impl<B: Backend> Voxtral<B> {
         asked: Option<usize>,
         usual: usize,
     ) -> Result<usize, PipelineError> {
-        let context = self.config.decoder.max_positions;
-        let room = context.map_or(LONGEST_ANSWER, |context| {
-            context.saturating_sub(prompt.tokens)
-        });
-        let limit = asked.unwrap_or(usual.min(room));
-        if limit == 0 || limit > room {
+        let context = match self.config.decoder.max_positions {
+            Some(context) => context,
+            None => prompt.tokens + LONGEST_ANSWER,
+        };
+        let room = context.saturating_sub(prompt.tokens);
+        if asked == Some(0) {
+            return Err(PipelineError::InvalidOption {
+                option: "number of new tokens",
+                found: "0".to_owned(),
+                expected: "at least 1",
+            });
+        }
+        let limit = asked.unwrap_or(usual.min(room)).max(1);
+        if limit > room {
             return Err(PipelineError::ContextOverflow {
                 prompt,
-                answer: limit.max(1),
-                context: room.saturating_add(prompt.tokens),
+                answer: limit,
+                context,
             });
         }
         Ok(limit)

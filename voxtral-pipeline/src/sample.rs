@@ -216,3 +216,246 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
         .sum();
     max + sum.ln()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sampler(set: impl FnOnce(&mut SamplingOptions)) -> Sampler {
+        let mut options = SamplingOptions::default();
+        set(&mut options);
+        Sampler::new(&options, 1000).unwrap()
+    }
+
+    fn ids(sampler: &mut Sampler, logits: &[f32], count: usize) -> Vec<u32> {
+        (0..count)
+            .map(|_| sampler.choose(logits).unwrap().id)
+            .collect()
+    }
+
+    #[test]
+    fn greedy_takes_the_first_of_the_largest() {
+        let choice = Sampler::greedy().choose(&[0.0, 2.0, 2.0, -1.0]).unwrap();
+        assert_eq!((choice.id, choice.top.len()), (1, 0));
+        let total: f64 = [0.0_f64, 2.0, 2.0, -1.0].iter().map(|l| l.exp()).sum();
+        assert!((f64::from(choice.logprob) - (2.0 - total.ln())).abs() < 1e-6);
+    }
+
+    #[test]
+    fn huge_logits_do_not_overflow() {
+        let choice = Sampler::greedy().choose(&[1e30, -1e30]).unwrap();
+        assert_eq!((choice.id, choice.logprob), (0, 0.0));
+        let mut sampler = sampler(|o| {
+            o.temperature = 1e-30;
+            o.repetition_penalty = 1e-30;
+        });
+        for _ in 0..3 {
+            assert_eq!(sampler.choose(&[3e38, -3e38, 1.0]).unwrap().id, 0);
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_no_choice() {
+        for logits in [&[0.0, f32::NAN][..], &[f32::INFINITY, 0.0], &[]] {
+            let error = Sampler::greedy().choose(logits).unwrap_err();
+            assert!(matches!(error, PipelineError::NotFinite), "{error}");
+        }
+    }
+
+    #[test]
+    fn draws_follow_the_tempered_distribution() {
+        let logits = [1.0_f32, 0.0, -1.0];
+        for temperature in [0.5_f32, 1.0, 2.0] {
+            let mut sampler = sampler(|o| (o.temperature, o.seed) = (temperature, 7));
+            let mut counts = [0_u32; 3];
+            for id in ids(&mut sampler, &logits, 20_000) {
+                counts[id as usize] += 1;
+            }
+            let weights = logits.map(|l| f64::from(l / temperature).exp());
+            let total: f64 = weights.iter().sum();
+            for (count, weight) in counts.iter().zip(weights) {
+                // Three standard deviations of 20 000 draws are below 0.011.
+                assert!((f64::from(*count) / 20_000.0 - weight / total).abs() < 0.011);
+            }
+        }
+    }
+
+    #[test]
+    fn a_seed_repeats_its_choices() {
+        let run = |seed| {
+            let mut sampler = sampler(|o| (o.temperature, o.seed) = (1.0, seed));
+            ids(&mut sampler, &[0.1, 0.2, 0.3, 0.0], 50)
+        };
+        assert_eq!(run(3), run(3));
+        assert_ne!(run(3), run(4));
+    }
+
+    /// Logits of another backend differ in their last bits, and near ties change places.
+    #[test]
+    fn a_draw_survives_noise() {
+        let logits: Vec<f32> = (0..500).map(|id| (id * 37 % 11) as f32 * 0.3).collect();
+        let noise = |id: usize| 1e-6 * ((id * 7919 % 13) as f32 - 6.0);
+        let noisy: Vec<f32> = logits
+            .iter()
+            .enumerate()
+            .map(|(id, l)| l + noise(id))
+            .collect();
+        let run = |logits: &[f32]| ids(&mut sampler(|o| o.temperature = 1.0), logits, 500);
+        assert_eq!(run(&logits), run(&noisy));
+    }
+
+    #[test]
+    fn what_a_filter_takes_out_is_never_drawn() {
+        let mut sampler = sampler(|o| (o.temperature, o.top_k) = (100.0, Some(2)));
+        let mut drawn = ids(&mut sampler, &[0.0, 3.0, 1.0, 2.0], 200);
+        drawn.sort_unstable();
+        drawn.dedup();
+        assert_eq!(drawn, [1, 3]);
+        for at in [0.0, 0.5, 1.0 - f64::EPSILON, 1.0] {
+            assert_eq!(draw(&[f64::NEG_INFINITY, 0.0, f64::NEG_INFINITY], at), 1);
+        }
+    }
+
+    #[test]
+    fn penalties_count_what_was_written_and_the_prompt() {
+        let logits = [1.0, 0.9, 0.8, -5.0];
+        let mut frequent = sampler(|o| o.frequency_penalty = 0.15).with_prompt(&[1, 1]);
+        assert_eq!(ids(&mut frequent, &logits, 6), [0, 1, 0, 2, 1, 0]);
+        let mut repeated = sampler(|o| o.repetition_penalty = 2.0).with_prompt(&[0]);
+        assert_eq!(ids(&mut repeated, &logits, 4), [1, 2, 0, 0]);
+    }
+
+    #[test]
+    fn probabilities_are_the_models_own_with_the_best_beside_them() {
+        let logits: Vec<f32> = (0..300)
+            .map(|id| (id * 7919 % 301 / 3) as f32 * 0.05)
+            .collect();
+        let total = logits.iter().map(|l| f64::from(*l).exp()).sum::<f64>().ln();
+        let logprob = |id: u32| (f64::from(logits[id as usize]) - total) as f32;
+        // Every value occurs about three times; a stable sort leaves ties in their order.
+        let mut order: Vec<u32> = (0..300).collect();
+        order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]));
+        for count in [0, 1, 2, 5, 20] {
+            let mut sampler = sampler(|o| {
+                (o.temperature, o.top_k) = (3.0, Some(7));
+                o.logit_bias = [(order[299], 20.0)].into();
+                o.top_logprobs = count;
+            });
+            let choice = sampler.choose(&logits).unwrap();
+            assert_eq!(choice.id, order[299], "biased");
+            assert!((choice.logprob - logprob(choice.id)).abs() < 1e-5);
+            let found: Vec<u32> = choice.top.iter().map(|(id, _)| *id).collect();
+            assert_eq!(found, order[..count]);
+            assert!(
+                choice
+                    .top
+                    .iter()
+                    .all(|(id, found)| (found - logprob(*id)).abs() < 1e-5)
+            );
+        }
+    }
+
+    /// Allows what is even and not what was before, up to a number of tokens.
+    struct Even {
+        last: Option<u32>,
+        left: usize,
+    }
+
+    impl Constraint for Even {
+        fn mask(&mut self, logits: &mut [f32]) -> Result<(), PipelineError> {
+            for (id, logit) in logits.iter_mut().enumerate() {
+                if id % 2 == 1 || Some(id as u32) == self.last || self.left == 0 {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+            Ok(())
+        }
+
+        fn accept(&mut self, id: u32) -> Result<(), PipelineError> {
+            (self.last, self.left) = (Some(id), self.left - 1);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_constraint_goes_before_everything() {
+        let logits = [0.5, 9.0, 0.4, 8.0, 0.3, 7.0];
+        for temperature in [0.0, 2.0] {
+            let constraint = Box::new(Even {
+                last: None,
+                left: 40,
+            });
+            let mut sampler = sampler(|o| {
+                o.temperature = temperature;
+                o.top_k = (temperature > 0.0).then_some(2);
+                // Brings nothing back.
+                o.logit_bias = [(3, 100.0)].into();
+            })
+            .with_constraint(constraint);
+            let ids = ids(&mut sampler, &logits, 40);
+            assert!(ids.iter().all(|id| [0, 2, 4].contains(id)), "{ids:?}");
+            assert!(ids.windows(2).all(|pair| pair[0] != pair[1]), "{ids:?}");
+            let error = sampler.choose(&logits).unwrap_err();
+            assert!(matches!(error, PipelineError::NothingAllowed), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_what_follows_from_its_logits_is_greedy() {
+        assert!(Sampler::greedy().is_greedy());
+        assert!(sampler(|o| o.logit_bias = [(3, 1.0)].into()).is_greedy());
+        assert!(sampler(|o| o.top_logprobs = 3).is_greedy());
+        assert!(!sampler(|o| o.temperature = 0.1).is_greedy());
+        assert!(!sampler(|o| o.repetition_penalty = 1.1).is_greedy());
+        assert!(!sampler(|o| o.presence_penalty = 0.1).is_greedy());
+        assert!(!sampler(|o| o.frequency_penalty = -0.1).is_greedy());
+        let constraint = Box::new(Even {
+            last: None,
+            left: 1,
+        });
+        assert!(!Sampler::greedy().with_constraint(constraint).is_greedy());
+    }
+
+    /// Prints what a choice costs over the vocabulary of a released model.
+    #[test]
+    #[ignore = "measures, to be watched on a quiet machine"]
+    fn what_a_choice_costs() {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let logits: Vec<f32> = (0..131_072)
+            .map(|_| (uniform(&mut random) * 20.0 - 10.0) as f32)
+            .collect();
+        let hot = SamplingOptions {
+            temperature: 1.0,
+            ..Default::default()
+        };
+        let top_p = Some(0.95);
+        let top_k = Some(50);
+        for (name, options) in [
+            ("greedy", SamplingOptions::default()),
+            ("temperature 1", hot.clone()),
+            ("chat", SamplingOptions::chat()),
+            (
+                "top-p",
+                SamplingOptions {
+                    top_p,
+                    ..hot.clone()
+                },
+            ),
+            (
+                "top-k, top-p",
+                SamplingOptions {
+                    top_p,
+                    top_k,
+                    ..hot
+                },
+            ),
+        ] {
+            let mut sampler = Sampler::new(&options, logits.len()).unwrap();
+            let started = std::time::Instant::now();
+            for _ in 0..100 {
+                sampler.choose(&logits).unwrap();
+            }
+            println!("{name}: {:.2?}", started.elapsed() / 100);
+        }
+    }
+}

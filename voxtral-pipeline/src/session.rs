@@ -198,7 +198,7 @@ impl<B: Backend> Voxtral<B> {
             return Err(PipelineError::OptionUnsupported {
                 model: self.name.clone(),
                 option,
-                reason: "a stream goes on while there is sound, and most of its tokens are pads",
+                reason: "a stream goes on while there is sound, and most of its tokens are pads: leave it out",
             });
         }
         let sampler = Sampler::new(&options.sampling, self.config.decoder.vocab_size)?;

@@ -57,6 +57,8 @@ pub enum Finish {
 }
 
 /// Wall-clock time of each stage, and what the last took.
+///
+/// In a batch, a pass counts for every clip that takes part in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Timings {
     /// Log-mel features.
@@ -188,12 +190,7 @@ impl<'m> Scribe<'m> {
 
     /// Writes the next token; `last` if none follows.
     pub(crate) fn write(&mut self, choice: Choice, last: bool) -> Step {
-        let mut text = self.text_of(choice.id, last);
-        if !self.begun {
-            // What a transcript begins with is no white space.
-            text = text.trim_start().to_owned();
-            self.begun = !text.is_empty();
-        }
+        let text = self.text_of(choice.id, last);
         let token = self.token(choice);
         if self.keeps {
             self.tokens.push(token.clone());
@@ -216,6 +213,11 @@ impl<'m> Scribe<'m> {
         }
         if last {
             text.push_str(&self.decoder.finish());
+        }
+        if !self.begun {
+            // What a transcript begins with is no white space.
+            text = text.trim_start().to_owned();
+            self.begun = !text.is_empty();
         }
         let (mut text, stop) = self.stop_strings.push(&text);
         if last {

@@ -5,6 +5,7 @@
 //! and the figures that say how many tokens a piece of audio takes.
 //!
 //! ```
+//! use voxtral_tokenizer::chat::{self, Message, Part};
 //! use voxtral_tokenizer::{SpecialPolicy, TextDecoder, Tokenizer, prompt};
 //!
 //! # use std::io::Read;
@@ -24,6 +25,17 @@
 //! let prompt = prompt::transcription(&tokenizer, windows.tokens, Some("fr".parse()?))?;
 //! assert_eq!(prompt.len(), 3 + 375 + 5);
 //!
+//! // A question about two clips, of 375 and 750 tokens; a clip may be anything that has a length.
+//! let question = [Message::User(vec![
+//!     Part::Audio(375),
+//!     Part::Audio(750),
+//!     Part::Text("Compare.".to_owned()),
+//! ])];
+//! let prompt = prompt::chat(&tokenizer, &question, &[], |&tokens| tokens)?;
+//! assert_eq!(prompt.len(), 2 + 1 + 375 + 1 + 750 + 2 + 1);
+//! let answer = chat::parse_answer(&tokenizer, &tokenizer.encode("Louder."), || 0)?;
+//! assert_eq!((answer.text.as_str(), answer.calls.len()), ("Louder.", 0));
+//!
 //! // What the model answers is decoded as it comes: one byte each, and then a smile.
 //! let mut decoder = TextDecoder::new(&tokenizer);
 //! let texts = [1240, 1159, 1152, 1128].map(|id| decoder.push(id));
@@ -32,7 +44,7 @@
 //! ```
 //!
 //! The reference is Mistral's `mistral-common`; the tests compare ids, prompts and decoded
-//! text with it on thousands of strings.
+//! text with it on thousands of strings, and hundreds of conversations.
 
 #![forbid(unsafe_code)]
 

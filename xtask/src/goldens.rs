@@ -20,7 +20,9 @@ const SCRIPTS: &[&[&str]] = &[
     &["models.py", "--out", "tests/data/models"],
     &["mel.py"],
     &["tokenizer.py", "--out", "voxtral-tokenizer/testdata"],
+    &["chat.py", "--out", "voxtral-tokenizer/testdata"],
     &["checkpoint.py", "voxtral-checkpoint/testdata"],
+    &["sampling.py", "--out", "voxtral-pipeline/testdata"],
 ];
 
 pub(crate) fn run(args: &Args) -> Result<()> {

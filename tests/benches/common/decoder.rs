@@ -96,11 +96,24 @@ fn pass(model: &Model, ring: &mut KvCache<B>, passes: &mut Passes) -> Result<(),
 
 /// One token: the sum of its embedding and that of the sound, through the decoder, to scores.
 pub(crate) fn step(model: &Model, ring: &mut KvCache<B>) -> Result<(), NnError> {
+    steps(model, [ring])
+}
+
+/// One token of each of these sequences, in one pass.
+pub(crate) fn steps<'c>(
+    model: &Model,
+    caches: impl IntoIterator<Item = &'c mut KvCache<B>>,
+) -> Result<(), NnError> {
     let width = model.config.decoder.hidden_size;
     let data = TensorData::new(noise(width, 5), [1, 1, width]);
     let sound = Tensor::<B, 3>::from_data(data, (&Default::default(), DType::F32));
     let input = sound + model.decoder.embed(&[1])?;
-    let hidden = model.decoder.forward(input, ring)?;
-    black_box(model.decoder.logits(hidden, 1)?);
+    let batch: Vec<_> = caches
+        .into_iter()
+        .map(|cache| (input.clone(), cache))
+        .collect();
+    let rows = batch.len();
+    let hidden = model.decoder.forward_batch(batch)?;
+    black_box(model.decoder.logits(hidden, rows)?);
     Ok(())
 }

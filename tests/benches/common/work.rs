@@ -142,6 +142,12 @@ impl Demands {
         self.decoder.over(positions) + self.head.over(1)
     }
 
+    /// The decoder over these positions of each of so many sequences in one pass, and the scores of
+    /// the last of each.
+    pub(crate) fn decoder_batch(&self, positions: Range<usize>, sequences: usize) -> Work {
+        self.decoder.of_each(positions, sequences) + self.head.over(sequences)
+    }
+
     /// The decoder over these positions in so many passes, and the scores of all.
     pub(crate) fn decoder_passes(&self, positions: Range<usize>, passes: usize) -> Work {
         let at = |pass: usize| positions.start + positions.len() * pass / passes;
@@ -228,6 +234,17 @@ fn row(
 impl Stack {
     /// All layers over these positions in one pass, behind those before them.
     fn over(&self, positions: Range<usize>) -> Work {
+        self.of_each(positions, 1)
+    }
+
+    /// The same of each of so many sequences, in one pass.
+    fn of_each(&self, positions: Range<usize>, sequences: usize) -> Work {
+        let rows = positions.len() * sequences;
+        self.weights.over(rows) + self.attention(positions).times(sequences as f64)
+    }
+
+    /// Attention of one sequence.
+    fn attention(&self, positions: Range<usize>) -> Work {
         let heads = |count: usize| (count * self.attention.head_dim * self.layers) as f64;
         let (seen, held) = match self.mask {
             // Nothing is cached: a window is whole.
@@ -240,12 +257,11 @@ impl Stack {
             }
         };
         let cache = 2.0 * heads(self.attention.num_kv_heads) * held as f64;
-        let attention = Work {
+        Work {
             float: 4.0 * heads(self.attention.num_heads) * seen as f64,
             bytes: cache * self.cached as f64,
             ..Work::default()
-        };
-        self.weights.over(positions.len()) + attention
+        }
     }
 
     fn window(&self) -> usize {

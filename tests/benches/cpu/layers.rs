@@ -17,6 +17,7 @@ use crate::{
         layers::FILE_TOKENS,
         model::Model,
         sound::{noise, sound},
+        text,
         work::Work,
     },
     table::{Rate, Row},
@@ -27,6 +28,9 @@ const WINDOW_SECONDS: usize = 30;
 
 /// Positions of a prompt: those of a clip of half a minute, and of two minutes.
 pub(crate) const PROMPTS: [usize; 2] = [400, 1500];
+
+/// Sequences that decode together; the first is one.
+const BATCHES: [usize; 5] = [1, 2, 4, 8, 16];
 
 /// Positions before a decode step.
 pub(crate) const CONTEXTS: [usize; 2] = [400, 8000];
@@ -215,6 +219,44 @@ pub(crate) fn decode(bench: &mut Bench, model: &Model, context: usize) -> anyhow
         note: None,
     });
     Ok(times)
+}
+
+/// A token of each of several sequences in one pass. The sizes take turns, so that load from elsewhere
+/// weighs on all alike: what counts is what they gain on one.
+pub(crate) fn batches(bench: &mut Bench, model: &Model) -> anyhow::Result<()> {
+    let [context, _] = CONTEXTS;
+    let most = BATCHES.into_iter().max().unwrap_or(0);
+    let caches: Result<Vec<_>, _> = (0..most).map(|_| filled(model, context)).collect();
+    let (mut caches, held): (Vec<_>, Vec<_>) = caches?.into_iter().unzip();
+    let held = held.into_iter().max().unwrap_or(0);
+    text::progress("decode, batches");
+    let mut times = BATCHES.map(|_| Vec::new());
+    while !times.iter().any(|times| bench.limits.reached(times)) {
+        for (size, times) in BATCHES.into_iter().zip(&mut times) {
+            let caches = &mut caches[..size];
+            for cache in caches.iter_mut() {
+                rewind(cache, held)?;
+            }
+            let (taken, result) = time(|| decoder::steps(model, caches));
+            result?;
+            times.push(taken);
+        }
+        bench.sample_now_and_then();
+    }
+    let times = times.map(|times| Times::of(&times));
+    let [one, ..] = times;
+    for (size, times) in BATCHES.into_iter().zip(times) {
+        let gain = size as f64 * one.best / times.best;
+        bench.rows.push(Row {
+            key: format!("decode-batch-{size}"),
+            name: format!("decode, batch of {size} at {held}"),
+            times,
+            rate: Some(Rate::Tokens(size as f64)),
+            work: Some(model.demands.decoder_batch(held..held + 1, size)),
+            note: Some(format!("{gain:.2} times the tokens of one")),
+        });
+    }
+    Ok(())
 }
 
 /// What a live stream does for each token, once its windows are full.

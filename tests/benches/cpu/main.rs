@@ -98,6 +98,8 @@ enum Part {
     Prefill,
     /// A token behind 400 and behind 8000 positions
     Decode,
+    /// A token of each of 1, 2, 4, 8 and 16 sequences in one pass
+    Batch,
     /// What a live stream does for each token (Realtime models)
     Live,
     /// Where the time of a decode step and of an encoder pass goes
@@ -201,6 +203,9 @@ fn measure(args: &Args) -> anyhow::Result<Report> {
                 profiles.push(profile);
             }
         }
+    }
+    if wanted(Part::Batch) {
+        layers::batches(&mut bench, &model)?;
     }
     if wanted(Part::Live) && model.streams() {
         layers::live(&mut bench, &model)?;

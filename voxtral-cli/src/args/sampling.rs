@@ -9,7 +9,8 @@ use voxtral_pipeline::{PipelineError, SamplingOptions};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
-    /// 0 takes the likeliest token; above it, tokens are drawn at random.
+    /// 0, which is usual for transcripts, takes the likeliest token; above it, tokens are drawn at
+    /// random.
     #[arg(
         long,
         value_name = "T",

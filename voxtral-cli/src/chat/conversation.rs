@@ -64,7 +64,7 @@ impl<'m, B: Backend> Conversation<'m, B> {
         let name = input::name(file);
         let _about = messages::about(&name);
         let read = || -> Result<Audio> {
-            let decoder = input::decoder(file, false)?;
+            let decoder = input::open(file, false)?;
             Ok(self.model.read_decoder(decoder)?)
         };
         let clip = read().with_context(|| format!("cannot read `{name}`"))?;

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, BufRead, IsTerminal, Read};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -28,6 +28,7 @@ pub(super) enum Line {
 pub(super) enum Lines {
     /// As they come.
     Plain {
+        reader: Box<dyn BufRead>,
         /// How many there were.
         count: usize,
     },
@@ -41,7 +42,13 @@ pub(super) enum Lines {
 impl Lines {
     /// Lines as they come.
     pub(super) fn plain() -> Self {
-        Self::Plain { count: 0 }
+        Self::of(BufReader::new(io::stdin()))
+    }
+
+    /// Lines of a pipe.
+    pub(super) fn of(reader: impl BufRead + 'static) -> Self {
+        let reader = Box::new(reader);
+        Self::Plain { reader, count: 0 }
     }
 
     /// Edited lines, if stdin is a terminal.
@@ -69,10 +76,9 @@ impl Lines {
     /// The next line; in a terminal, behind a prompt.
     pub(super) fn next(&mut self, prompt: &str) -> Result<Line> {
         match self {
-            Self::Plain { count } => {
+            Self::Plain { reader, count } => {
                 *count += 1;
-                let name = format!("line {count} of stdin");
-                plain(&mut io::stdin().lock(), &name)
+                plain(reader, &format!("line {count} of stdin"))
             }
             Self::Edited { editor, .. } => match editor.readline(prompt) {
                 Ok(line) => Ok(Line::Text(line)),
@@ -86,7 +92,7 @@ impl Lines {
     /// What messages call the last line.
     pub(super) fn place(&self) -> String {
         match self {
-            Self::Plain { count } => format!("line {count} of stdin"),
+            Self::Plain { count, .. } => format!("line {count} of stdin"),
             Self::Edited { .. } => "the last line".to_owned(),
         }
     }

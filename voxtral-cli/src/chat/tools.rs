@@ -106,3 +106,85 @@ fn missing(calls: &[ToolCall], contents: &[Option<String>]) -> String {
         .collect();
     ids.join("`, `")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn calls() -> Vec<ToolCall> {
+        let call = |id| ToolCall::new(id, "dial", "").unwrap();
+        vec![call("aaaaaaaaa"), call("bbbbbbbbb")]
+    }
+
+    /// The results in these lines, and what was wrong with lines.
+    fn read(lines: &'static str) -> (Result<Option<Vec<(String, String)>>>, Vec<String>) {
+        let mut bad = Vec::new();
+        let results = results(&calls(), &mut Lines::of(lines.as_bytes()), &mut |error| {
+            bad.push(format!("{error:#}"));
+            Ok(())
+        });
+        let pair = |message| match message {
+            Message::Tool { call_id, content } => (call_id, content),
+            other => panic!("{other:?}"),
+        };
+        let results = results.map(|given| given.map(|all| all.into_iter().map(pair).collect()));
+        (results, bad)
+    }
+
+    fn expected() -> Vec<(String, String)> {
+        let pair = |id: &str, content: &str| (id.to_owned(), content.to_owned());
+        vec![
+            pair("aaaaaaaaa", r#"{"ok":[1,null]}"#),
+            pair("bbbbbbbbb", "two"),
+        ]
+    }
+
+    #[test]
+    fn results_are_matched_by_id_in_any_order() {
+        for lines in [
+            "{\"tool_call_id\": \"aaaaaaaaa\", \"content\": {\"ok\": [1, null]}}\n\
+             {\"role\": \"tool\", \"tool_call_id\": \"bbbbbbbbb\", \"content\": \"two\"}\nmore",
+            "\n{\"tool_call_id\": \"bbbbbbbbb\", \"content\": \"two\"}\r\n \n\
+             {\"tool_call_id\": \"aaaaaaaaa\", \"content\": {\"ok\": [1, null]}}",
+        ] {
+            let (results, bad) = read(lines);
+            assert_eq!(results.unwrap(), Some(expected()));
+            assert!(bad.is_empty(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn no_result_at_all_is_none_and_some_are_too_few() {
+        assert_eq!(read("").0.unwrap(), None);
+        assert_eq!(read("\n\n").0.unwrap(), None);
+        let (results, _) = read("{\"tool_call_id\": \"bbbbbbbbb\", \"content\": 2}\n");
+        let error = results.unwrap_err().to_string();
+        assert!(error.contains("`aaaaaaaaa`"), "{error}");
+        assert!(!error.contains("bbbbbbbbb"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_line_is_named_and_the_next_is_read() {
+        let (results, bad) = read(
+            "{\"tool_call_id\": \"aaaaaaaaa\"\n\
+             {\"content\": 1}\n\
+             {\"tool_call_id\": \"aaaaaaaaa\"}\n\
+             {\"tool_call_id\": \"ccccccccc\", \"content\": 1}\n\
+             {\"tool_call_id\": \"bbbbbbbbb\", \"content\": \"two\"}\n\
+             {\"tool_call_id\": \"bbbbbbbbb\", \"content\": \"three\"}\n\
+             {\"tool_call_id\": \"aaaaaaaaa\", \"content\": {\"ok\": [1, null]}}\n",
+        );
+        assert_eq!(results.unwrap(), Some(expected()));
+        let wrong = [
+            ("line 1 of stdin", "EOF"),
+            ("line 2 of stdin", "`tool_call_id`"),
+            ("line 3 of stdin", "`content`"),
+            ("line 4 of stdin", "no call `ccccccccc`"),
+            ("line 6 of stdin", "`bbbbbbbbb` has a result already"),
+        ];
+        assert_eq!(bad.len(), wrong.len(), "{bad:?}");
+        for (error, (line, cause)) in bad.iter().zip(wrong) {
+            assert!(error.contains(line) && error.contains(cause), "{error}");
+        }
+    }
+}

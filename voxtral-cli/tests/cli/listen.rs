@@ -430,3 +430,12 @@ fn a_reader_that_has_enough_ends_the_stream() {
     while stdin.write_all(&bytes).is_ok() {}
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn a_realtime_model_takes_files_one_by_one() {
+    let scene = Scene::new();
+    let files = ["-q", "-m", "demo-realtime", STREAM, STREAM];
+    let alone = scene.transcribe(&files);
+    let together = scene.transcribe(&[&files[..], &["--batch-size", "2"]].concat());
+    assert_eq!(together.ok(), alone.ok());
+}

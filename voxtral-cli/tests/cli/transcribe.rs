@@ -4,7 +4,8 @@ use std::fs;
 use std::process::Stdio;
 
 use crate::scene::{
-    DE, DE_WORDS, EN, EN_WORDS, ES, ES_WORDS, FR, FR_WORDS, Ran, Scene, assert_says, repository,
+    DE, DE_WORDS, EN, EN_WORDS, ES, ES_WORDS, FR, FR_WORDS, RATE, Ran, Scene, assert_says,
+    repository, spoken, write_wav,
 };
 
 /// Words of a transcript on stdout.
@@ -34,6 +35,56 @@ fn several_files_give_a_line_each_in_their_order() {
     let ran = Scene::new().transcribe(&["-q", ES, FR, EN, DE]);
     let lines: Vec<&str> = ran.ok().lines().collect();
     assert_eq!(lines, [ES_WORDS, FR_WORDS, EN_WORDS, DE_WORDS]);
+}
+
+#[test]
+fn files_together_are_written_as_one_by_one() {
+    let scene = Scene::new();
+    scene.write("text.wav", "These are words already.\n");
+    // The first is the longest, so the others end before it; ends of rows and of the list too.
+    let whole: Vec<i16> = spoken();
+    let twice: Vec<i16> = whole.iter().chain(&whole).copied().collect();
+    write_wav(&scene.path("long.wav"), 1, RATE, 16, twice);
+    let files = ["long.wav", ES, "text.wav", FR, "absent.wav", EN, DE];
+    for arguments in [&["-q"][..], &["-q", "--max-new-tokens", "4"]] {
+        let alone = scene.transcribe(&[arguments, &files].concat());
+        assert_eq!(alone.code, Some(1));
+        assert_eq!(alone.stdout.lines().count(), 5);
+        for size in ["2", "3", "8"] {
+            let batch = ["--batch-size", size];
+            let together = scene.transcribe(&[arguments, &batch, &files].concat());
+            assert_eq!(together.stdout, alone.stdout, "{size} at a time");
+            assert_eq!(together.stderr, alone.stderr, "{size} at a time");
+            assert_eq!(together.code, Some(1));
+        }
+    }
+    let json = |size: &str| {
+        let arguments = ["-f", "json", "--batch-size", size, ES, FR, EN];
+        let mut objects = scene.transcribe(&arguments).json();
+        for object in &mut objects {
+            object["timings"] = serde_json::Value::Null;
+            for token in object["tokens"].as_array_mut().unwrap() {
+                // A sum of another order may differ in its last digits.
+                assert!(token["logprob"].take().as_f64().unwrap() <= 0.0);
+            }
+        }
+        objects
+    };
+    assert_eq!(json("1"), json("3"));
+}
+
+#[test]
+fn files_together_are_written_to_a_folder_too() {
+    let scene = Scene::new();
+    let arguments = ["--batch-size", "2", "--output-dir", "out", EN, FR, DE];
+    let ran = scene.transcribe(&arguments);
+    assert_eq!(ran.ok(), "");
+    assert_eq!(
+        scene.names("out"),
+        ["digits-de.txt", "digits-en.txt", "digits-fr.txt"]
+    );
+    assert_eq!(scene.read("out/digits-de.txt"), line(DE_WORDS));
+    assert_eq!(ran.stderr.matches("wrote `").count(), 3, "{ran:?}");
 }
 
 #[test]
@@ -219,6 +270,80 @@ fn a_seed_repeats_its_draws() {
     assert_eq!(draw("0.8", "1"), draw("0.8", "1"));
     // So hot that every token is about as likely as any other.
     assert_ne!(draw("1000", "1"), draw("1000", "2"));
+}
+
+#[test]
+fn a_stop_ends_the_text_before_it() {
+    let scene = Scene::new();
+    let ran = scene.transcribe(&["-q", EN, "--stop", "zero", "--stop", "r one"]);
+    assert_eq!(ran.ok(), "three one fou\n");
+    let ran = scene.transcribe(&["-q", EN, "--stop", "r one", "-f", "json"]);
+    let object = &ran.json()[0];
+    assert_eq!(object["text"], "three one fou");
+    assert_eq!(
+        (&object["finish"], &object["stop"]),
+        (&"stop".into(), &"r one".into())
+    );
+}
+
+#[test]
+fn json_tells_alternatives_where_asked() {
+    let scene = Scene::new();
+    let ran = scene.transcribe(&["-q", EN, "-f", "json", "--logprobs", "3"]);
+    for token in ran.json()[0]["tokens"].as_array().unwrap() {
+        let top = token["top"].as_array().unwrap();
+        assert_eq!(top.len(), 3);
+        for part in ["id", "text", "logprob"] {
+            assert_eq!(top[0][part], token[part], "{token}");
+        }
+        assert!(top[0]["logprob"].as_f64() >= top[1]["logprob"].as_f64());
+    }
+    let ran = scene.transcribe(&["-q", EN, "-f", "json"]);
+    assert!(ran.json()[0]["tokens"][0].get("top").is_none());
+}
+
+#[test]
+fn a_bias_bans_a_token() {
+    let scene = Scene::new();
+    let ran = scene.transcribe(&["-q", EN, "-f", "json"]);
+    let tokens = ran.json()[0]["tokens"].clone();
+    let first = tokens[0]["id"].as_u64().unwrap();
+    let bias = format!("{first}=-100");
+    let ran = scene.transcribe(&["-q", EN, "-f", "json", "--logit-bias", &bias]);
+    let biased = ran.json()[0]["tokens"].clone();
+    assert!(
+        biased
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|token| token["id"] != first)
+    );
+}
+
+#[test]
+fn contradictory_options_are_refused_before_anything_is_loaded() {
+    let scene = Scene::new();
+    for (arguments, words) in [
+        (
+            &["--top-p", "0.9"][..],
+            &["top-p is 0.9 at temperature 0", "above 0"][..],
+        ),
+        (&["--top-k", "5"], &["top-k is 5 at temperature 0"]),
+        (
+            &["--logit-bias", "5=1", "--logit-bias", "5=2"],
+            &["`--logit-bias`", "token 5", "both 1 and 2"],
+        ),
+    ] {
+        let arguments = [&[EN, "--model", "./absent"], arguments].concat();
+        assert_says(&scene.refusal(&arguments), words);
+    }
+    let arguments = [EN, "--logit-bias", "9999999=1"];
+    assert_says(&scene.refusal(&arguments), &["token 9999999", "vocabulary"]);
+    let arguments = [EN, "--model", "demo-realtime", "--stop", "one"];
+    assert_says(
+        &scene.refusal(&arguments),
+        &["does not take a stop string", "stream"],
+    );
 }
 
 #[test]

@@ -76,10 +76,48 @@ fn wrong_command_lines_are_one_line_each() {
             &["'inf'", "finite"],
         ),
         (
+            &["transcribe", EN, "--temperature", "warm"],
+            &["'warm'", "finite"],
+        ),
+        (&["transcribe", EN, "--top-p", "0"], &["'0'", "above 0"]),
+        (&["transcribe", EN, "--top-p", "1.5"], &["'1.5'", "up to 1"]),
+        (&["transcribe", EN, "--top-k", "0"], &["'0'", "1.."]),
+        (
+            &["transcribe", EN, "--min-p", "-0.1"],
+            &["'-0.1'", "0 to 1"],
+        ),
+        (
+            &["transcribe", EN, "--repetition-penalty", "0"],
+            &["'0'", "above 0"],
+        ),
+        (
+            &["transcribe", EN, "--presence-penalty", "-2.5"],
+            &["'-2.5'", "-2 to 2"],
+        ),
+        (
+            &["transcribe", EN, "--frequency-penalty", "NaN"],
+            &["'NaN'", "-2 to 2"],
+        ),
+        (&["transcribe", EN, "--seed", "-1"], &["'-1'"]),
+        (&["transcribe", EN, "--stop", ""], &["--stop", "value"]),
+        (
+            &["transcribe", EN, "--logit-bias", "12"],
+            &["'12'", "`1046=-5`"],
+        ),
+        (
+            &["transcribe", EN, "--logit-bias", "12=300"],
+            &["'12=300'", "-100 to 100"],
+        ),
+        (
+            &["transcribe", EN, "--logprobs", "21"],
+            &["'21'", "at most 20"],
+        ),
+        (
             &["transcribe", EN, "--max-new-tokens", "0"],
             &["'0'", "1.."],
         ),
         (&["transcribe", EN, "--threads", "0"], &["'0'", "1.."]),
+        (&["transcribe", EN, "--batch-size", "0"], &["'0'", "1.."]),
         (
             &["transcribe", EN, "--threads", "many"],
             &["'many'", "--threads"],

@@ -25,7 +25,7 @@ pub(super) struct Beginning {
 }
 
 /// The cache of the last conversation, and what is in it.
-pub(super) struct Memory<B: Backend> {
+pub(crate) struct Memory<B: Backend> {
     cache: Option<KvCache<B>>,
     held: Prompt,
 }

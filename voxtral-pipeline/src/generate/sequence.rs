@@ -26,7 +26,7 @@ pub(crate) struct Sequence<B: Backend, F> {
     draft: Option<Draft>,
     /// Tokens that were made and nobody has taken, and the error that it ended in.
     made: VecDeque<Result<Choice, PipelineError>>,
-    cancel: Cancel,
+    pub(super) cancel: Cancel,
     /// Wall-clock time of its passes, also of those that it shared with others.
     pub(crate) prefill_time: Duration,
     pub(crate) decode_time: Duration,
@@ -179,6 +179,11 @@ impl<B: Backend, F: AudioFusion<B>> Sequence<B, F> {
         self.left > 0 && matches!(self.next, Next::Token(_))
     }
 
+    /// The cache, with all positions that were run: all but that of the last token.
+    pub(crate) fn into_cache(self) -> KvCache<B> {
+        self.cache
+    }
+
     pub(super) fn cache(&mut self) -> &mut KvCache<B> {
         &mut self.cache
     }
@@ -187,11 +192,6 @@ impl<B: Backend, F: AudioFusion<B>> Sequence<B, F> {
     pub(crate) fn stop(&mut self) {
         self.made.clear();
         self.next = Next::Nothing;
-    }
-
-    /// Its cache, with all that was run.
-    pub(crate) fn into_cache(self) -> KvCache<B> {
-        self.cache
     }
 
     /// Ends the sequence with an error.

@@ -37,7 +37,8 @@ pub struct SamplingOptions {
     /// Reports so many of the most probable tokens with each one that is chosen, up to 20.
     pub top_logprobs: usize,
     /// Texts that end the answer, which excludes them. The one that is complete first counts, the
-    /// longest where several end in one place. They may reach across tokens.
+    /// longest where several end in one place. They may reach across tokens. White space that the
+    /// answer begins with is no part of it.
     pub stop: Vec<String>,
     /// Tokens that end the answer, as the end token does: they are among its tokens, but not in
     /// its text.
@@ -211,4 +212,122 @@ fn require(
 
 fn text<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(set: impl FnOnce(&mut SamplingOptions)) -> String {
+        let mut options = SamplingOptions::chat();
+        set(&mut options);
+        options.check().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn presets_are_possible() {
+        for options in [SamplingOptions::default(), SamplingOptions::chat()] {
+            options.check().unwrap();
+        }
+        assert_eq!(SamplingOptions::default().temperature, 0.0);
+        let chat = SamplingOptions::chat();
+        assert_eq!((chat.temperature, chat.top_p), (0.2, Some(0.95)));
+    }
+
+    #[test]
+    fn every_limit_holds_for_what_lies_beyond_and_for_nan() {
+        type Set = fn(&mut SamplingOptions, f32);
+        let options: [(&str, Set, &[f32], &[f32]); 7] = [
+            (
+                "temperature",
+                |o, x| o.temperature = x,
+                &[1e-9, 2e9],
+                &[-0.1, f32::INFINITY],
+            ),
+            (
+                "top-p",
+                |o, x| o.top_p = Some(x),
+                &[1e-9, 1.0],
+                &[0.0, 1.01, -0.5],
+            ),
+            (
+                "min-p",
+                |o, x| o.min_p = Some(x),
+                &[0.0, 1.0],
+                &[-0.01, 1.01],
+            ),
+            (
+                "repetition penalty",
+                |o, x| o.repetition_penalty = x,
+                &[0.01, 9.0],
+                &[0.0, -1.0, f32::INFINITY],
+            ),
+            (
+                "presence penalty",
+                |o, x| o.presence_penalty = x,
+                &[-2.0, 2.0],
+                &[-2.1, 2.1],
+            ),
+            (
+                "frequency penalty",
+                |o, x| o.frequency_penalty = x,
+                &[-2.0, 2.0],
+                &[-2.1, 2.1],
+            ),
+            (
+                "logit bias",
+                |o, x| _ = o.logit_bias.insert(7, x),
+                &[-100.0, 100.0],
+                &[-101.0, f32::NEG_INFINITY],
+            ),
+        ];
+        for (option, set, possible, impossible) in options {
+            for &value in possible {
+                let mut options = SamplingOptions::chat();
+                set(&mut options, value);
+                options.check().unwrap();
+            }
+            for &value in impossible.iter().chain(&[f32::NAN]) {
+                let message = refused(|options| set(options, value));
+                let begins = format!("{option} is {value}");
+                assert!(message.starts_with(&begins), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        assert_eq!(
+            refused(|o| o.top_k = Some(0)),
+            "top-k is 0, expected at least 1"
+        );
+        assert!(refused(|o| o.stop = vec!["a".into(), String::new()]).contains("is empty"));
+        assert!(refused(|o| o.top_logprobs = 21).contains("is 21, expected at most 20"));
+        let message = refused(|o| o.temperature = 0.0);
+        assert!(
+            message.starts_with("top-p is 0.95 at temperature 0"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn ids_are_those_of_the_vocabulary() {
+        let bias = SamplingOptions {
+            logit_bias: [(9, 1.0), (10, 1.0)].into(),
+            ..Default::default()
+        };
+        let stops = SamplingOptions {
+            stop_ids: vec![2, 10],
+            ..Default::default()
+        };
+        for options in [bias, stops] {
+            options.check().unwrap();
+            options.check_ids(11).unwrap();
+            let message = options.check_ids(10).unwrap_err().to_string();
+            assert!(
+                message.contains("token 10, of a vocabulary of 10"),
+                "{message}"
+            );
+        }
+    }
 }

@@ -45,7 +45,10 @@ pub(super) fn chain(options: &SamplingOptions) -> Vec<Processor> {
     let presence = f64::from(options.presence_penalty);
     let frequency = f64::from(options.frequency_penalty);
     let temperature = f64::from(options.temperature);
-    let draws = |piece: Processor| (temperature > 0.0).then_some(piece);
+    let draws = temperature > 0.0;
+    let top_k = options.top_k.filter(|_| draws);
+    let top_p = options.top_p.filter(|p| draws && *p < 1.0);
+    let min_p = options.min_p.filter(|p| draws && *p > 0.0);
     [
         (!bias.is_empty()).then_some(Processor::Bias(bias)),
         (repetition != 1.0).then_some(Processor::Repetition(repetition)),
@@ -53,16 +56,10 @@ pub(super) fn chain(options: &SamplingOptions) -> Vec<Processor> {
             presence,
             frequency,
         }),
-        draws(Processor::Temperature(temperature)),
-        options.top_k.map(Processor::TopK).and_then(draws),
-        options
-            .top_p
-            .map(|p| Processor::TopP(p.into()))
-            .and_then(draws),
-        options
-            .min_p
-            .map(|p| Processor::MinP(p.into()))
-            .and_then(draws),
+        draws.then_some(Processor::Temperature(temperature)),
+        top_k.map(Processor::TopK),
+        top_p.map(|p| Processor::TopP(p.into())),
+        min_p.map(|p| Processor::MinP(p.into())),
     ]
     .into_iter()
     .flatten()
@@ -144,14 +141,18 @@ fn keep_share(scores: &mut [f64], share: f64) {
     const FEW: usize = 64;
 
     let max = max(scores);
-    let kept = (0..scores.len()).filter(|&id| scores[id] > f64::NEG_INFINITY);
-    let mut entries: Vec<Entry> = kept
-        .map(|id| Entry {
-            id,
-            weight: (scores[id] - max).exp(),
-        })
-        .collect();
-    let mut left = share * entries.iter().map(|entry| entry.weight).sum::<f64>();
+    let weights: Vec<f64> = scores.iter().map(|score| (score - max).exp()).collect();
+    let mut left = share * weights.iter().sum::<f64>();
+    // All that are less probable than this have less together than what may be left out.
+    let negligible = (1.0 - share) / scores.len() as f64;
+    let mut entries = Vec::new();
+    for (id, &weight) in weights.iter().enumerate() {
+        if weight < negligible {
+            scores[id] = f64::NEG_INFINITY;
+        } else {
+            entries.push(Entry { id, weight });
+        }
+    }
     let (mut rest, mut count) = (&mut entries[..], FEW);
     while left > 0.0 && !rest.is_empty() {
         count = count.min(rest.len());
@@ -196,5 +197,183 @@ fn max(scores: &[f64]) -> f64 {
 fn remove_if(scores: &mut [f64], removed: impl Fn(f64) -> bool) {
     for score in scores.iter_mut().filter(|score| removed(**score)) {
         *score = f64::NEG_INFINITY;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    /// What `tools/goldens/sampling.py` wrote: logits, what was written before, and what
+    /// `transformers` makes of them with some options.
+    #[derive(Deserialize)]
+    struct Golden {
+        name: String,
+        prompt: Vec<u32>,
+        answer: Vec<u32>,
+        logits: Vec<f64>,
+        cases: Vec<Case>,
+    }
+
+    #[derive(Deserialize)]
+    struct Case {
+        options: Asked,
+        /// Nothing for a token that was taken out.
+        scores: Vec<Option<f64>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Asked {
+        #[serde(default)]
+        temperature: f32,
+        top_p: Option<f32>,
+        top_k: Option<usize>,
+        min_p: Option<f32>,
+        repetition_penalty: Option<f32>,
+        #[serde(default)]
+        logit_bias: std::collections::BTreeMap<u32, f32>,
+    }
+
+    fn goldens() -> Vec<Golden> {
+        serde_json::from_str(include_str!("../../testdata/sampling.json")).unwrap()
+    }
+
+    fn history(prompt: &[u32], answer: &[u32]) -> History {
+        let mut history = History::default();
+        history.prompt(prompt);
+        answer.iter().for_each(|id| history.push(*id));
+        history
+    }
+
+    fn processed(options: &SamplingOptions, logits: &[f64], history: &History) -> Vec<f64> {
+        let mut scores = logits.to_vec();
+        for processor in chain(options) {
+            processor.apply(&mut scores, history);
+        }
+        scores
+    }
+
+    /// Options are `f32`, and the oracle's are `f64`.
+    fn assert_near(found: &[f64], expected: &[f64], about: &str) {
+        for (id, (x, y)) in found.iter().zip(expected).enumerate() {
+            let near = x == y || (x - y).abs() <= 1e-6 * y.abs().max(1.0);
+            assert!(near, "{about}: {x} instead of {y} at {id}");
+        }
+    }
+
+    #[test]
+    fn scores_are_those_of_transformers() {
+        let mut cases = 0;
+        for golden in goldens() {
+            let history = history(&golden.prompt, &golden.answer);
+            for Case { options, scores } in golden.cases {
+                let about = format!("{} {options:?}", golden.name);
+                let options = SamplingOptions {
+                    temperature: options.temperature,
+                    top_p: options.top_p,
+                    top_k: options.top_k,
+                    min_p: options.min_p,
+                    repetition_penalty: options.repetition_penalty.unwrap_or(1.0),
+                    logit_bias: options.logit_bias,
+                    ..Default::default()
+                };
+                options.check().unwrap();
+                let mut found = processed(&options, &golden.logits, &history);
+                let mut expected: Vec<f64> = scores
+                    .into_iter()
+                    .map(|score| score.unwrap_or(f64::NEG_INFINITY))
+                    .collect();
+                if options.top_p.is_some() && ["ties", "equal", "extreme"].contains(&&*golden.name)
+                {
+                    // Which of those with the same score are left is as its sort happens to go.
+                    found.sort_by(f64::total_cmp);
+                    expected.sort_by(f64::total_cmp);
+                }
+                assert_near(&found, &expected, &about);
+                cases += 1;
+            }
+        }
+        assert_eq!(cases, 100);
+    }
+
+    #[test]
+    fn occurrences_are_taken_off_as_openai_defines() {
+        let answer = [2, 5, 2, 2, 70, 6];
+        for (presence, frequency) in [(0.5, 0.0), (0.0, 0.25), (1.5, -2.0), (-1.0, 0.75)] {
+            let options = SamplingOptions {
+                presence_penalty: presence,
+                frequency_penalty: frequency,
+                ..Default::default()
+            };
+            for golden in goldens() {
+                let mut expected = golden.logits.clone();
+                for (id, score) in expected.iter_mut().enumerate() {
+                    let count = answer.iter().filter(|other| **other == id as u32).count() as f64;
+                    *score -= count * f64::from(frequency);
+                    *score -= if count > 0.0 { presence.into() } else { 0.0 };
+                }
+                // The prompt counts for nothing.
+                let history = history(&[1, 2, 3], &answer);
+                let found = processed(&options, &golden.logits, &history);
+                assert_near(&found, &expected, &golden.name);
+            }
+        }
+    }
+
+    /// The definition, by a sort of everything.
+    fn share_by_sorting(scores: &[f64], share: f64) -> Vec<usize> {
+        let max = max(scores);
+        let mut ids: Vec<usize> = (0..scores.len()).collect();
+        ids.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+        let weight = |id: &usize| (scores[*id] - max).exp();
+        let total: f64 = ids.iter().map(weight).sum();
+        let mut before = 0.0;
+        ids.retain(|id| {
+            let kept = before < share * total;
+            before += weight(id);
+            kept
+        });
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Shares that need few, hundreds and nearly all of many tokens.
+    #[test]
+    fn a_share_of_many_is_that_of_a_whole_sort() {
+        let scores: Vec<f64> = (0..5_000_u64)
+            .map(|id| ((id * 7919 % 5003) as f64 / 300.0).sin() * 4.0)
+            .collect();
+        let mut sizes = Vec::new();
+        for share in [1e-4, 0.02, 0.1, 0.3, 0.5, 0.8, 0.99, 0.99999] {
+            let mut found = scores.clone();
+            keep_share(&mut found, share);
+            let kept: Vec<usize> = (0..found.len())
+                .filter(|&id| found[id] > f64::NEG_INFINITY)
+                .collect();
+            assert_eq!(kept, share_by_sorting(&scores, share), "{share}");
+            assert!(kept.iter().all(|&id| found[id] == scores[id]));
+            sizes.push(kept.len());
+        }
+        assert!(
+            sizes[0] < 64 && sizes[4] > 64 + 8 * 64 && sizes[7] > 4_000,
+            "{sizes:?}"
+        );
+    }
+
+    #[test]
+    fn what_changes_nothing_is_left_out() {
+        let neutral = SamplingOptions {
+            top_p: Some(1.0),
+            min_p: Some(0.0),
+            ..Default::default()
+        };
+        assert_eq!(chain(&neutral), []);
+        let drawn = SamplingOptions {
+            temperature: 1.0,
+            ..neutral
+        };
+        assert_eq!(chain(&drawn), [Processor::Temperature(1.0)]);
     }
 }

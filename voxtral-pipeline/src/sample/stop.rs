@@ -47,3 +47,81 @@ impl StopStrings {
         self.strings.iter().any(|stop| stop.starts_with(text))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::{
+        ChaCha8Rng,
+        rand_core::{Rng, SeedableRng},
+    };
+
+    use super::*;
+
+    /// The text before the first stop string, and that: character by character, as defined.
+    fn truncated<'a>(text: &'a str, stops: &'a [String]) -> (&'a str, Option<&'a str>) {
+        let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
+        for end in ends {
+            let complete = stops.iter().filter(|stop| text[..end].ends_with(*stop));
+            if let Some(stop) = complete.max_by_key(|stop| stop.len()) {
+                return (&text[..end - stop.len()], Some(stop));
+            }
+        }
+        (text, None)
+    }
+
+    /// A text of few letters, so that stop strings begin, fail and overlap all the time.
+    fn random_text(random: &mut ChaCha8Rng, longest: u32) -> String {
+        let count = random.next_u32() % (longest + 1);
+        let letter =
+            |random: &mut ChaCha8Rng| ['a', 'b', 'é', '\n'][random.next_u32() as usize % 4];
+        (0..count).map(|_| letter(random)).collect()
+    }
+
+    #[test]
+    fn a_text_in_any_pieces_is_cut_at_its_first_stop() {
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        let (mut stopped, mut ran_out) = (0, 0);
+        for _ in 0..20_000 {
+            let mut strings: Vec<String> = (0..3).map(|_| random_text(&mut random, 6)).collect();
+            strings.retain(|stop| !stop.is_empty());
+            let pieces: Vec<String> = (0..8).map(|_| random_text(&mut random, 3)).collect();
+            let text = pieces.concat();
+            let (expected, expected_stop) = truncated(&text, &strings);
+            let mut stops = StopStrings::new(&strings);
+            let (mut shown, mut taken, mut found) = (String::new(), String::new(), None);
+            for piece in &pieces {
+                let (more, stop) = stops.push(piece);
+                taken.push_str(piece);
+                shown.push_str(&more);
+                assert!(
+                    expected.starts_with(&shown),
+                    "{text:?} {strings:?}: {shown:?}"
+                );
+                found = stop;
+                if found.is_some() {
+                    break;
+                }
+                let held = taken.strip_prefix(&shown).unwrap();
+                let open = strings.iter().any(|stop| stop.starts_with(held));
+                assert!(held.is_empty() || open, "{held:?} is held for nothing");
+            }
+            shown.push_str(&stops.finish());
+            assert_eq!(shown, expected, "{pieces:?} {strings:?}");
+            assert_eq!(found.as_deref(), expected_stop, "{pieces:?} {strings:?}");
+            *(if found.is_some() {
+                &mut stopped
+            } else {
+                &mut ran_out
+            }) += 1;
+        }
+        assert!(stopped > 1_000 && ran_out > 1_000, "{stopped}, {ran_out}");
+    }
+
+    #[test]
+    fn the_one_that_is_complete_first_counts() {
+        let mut stops = StopStrings::new(&["abcd".to_owned(), "bc".to_owned()]);
+        assert_eq!(stops.push("xa"), ("x".to_owned(), None));
+        assert_eq!(stops.push("bcd"), ("a".to_owned(), Some("bc".to_owned())));
+        assert_eq!(stops.finish(), "");
+    }
+}

@@ -1,7 +1,8 @@
 //! JSON as Python's `json.dumps(value, ensure_ascii=False)` writes it, on which models are trained.
 //!
 //! It has a space after each comma and colon, characters as they are, and numbers of its own:
-//! `1e16` is `1e+16`, `100000.0` keeps its fraction.
+//! `1e16` is `1e+16`, `100000.0` keeps its fraction. Integers beyond 64 bits were read as floats, and
+//! are written as such.
 
 use serde_json::{Map, Value};
 

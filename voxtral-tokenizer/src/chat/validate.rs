@@ -2,7 +2,8 @@
 //!
 //! The rules and their order are those of mistral-common's validators for serving. Stricter than
 //! they: the first message is not the assistant's or a tool's however many follow, results answer
-//! the calls by id in v7 too, and no two tools share a name.
+//! the calls by id in v7 too, no two tools share a name, arguments are objects (by their type), and
+//! a turn of the user is not empty (see `turn.rs`).
 
 use std::collections::HashSet;
 

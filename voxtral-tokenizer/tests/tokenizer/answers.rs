@@ -33,7 +33,7 @@ fn text_alone_is_no_call() {
     for version in ["v7", "v11", "v13"] {
         let tokenizer = instruct(version);
         for text in ["", "A tone.", "[TOOL_CALLS]f[ARGS]{}", " x ", "</s>"] {
-            let answer = parse_answer(&tokenizer, &tokenizer.encode(text), || 0).unwrap();
+            let answer = parse_answer(tokenizer, &tokenizer.encode(text), || 0).unwrap();
             assert_eq!((answer.text.as_str(), answer.calls.len()), (text, 0));
         }
     }
@@ -48,12 +48,12 @@ fn calls_are_read_in_the_form_of_each_version() {
     let list = r#"[{"name": "get_weather", "arguments": {"city": "Nîmes"}, "id": "abcdefghi"},
                    {"name": "dial", "arguments": {"number": "42"}, "id": "123456789"}]"#;
     let v7 = parse(
-        &instruct("v7"),
+        instruct("v7"),
         &["Let me see.", "[TOOL_CALLS]", list, "</s>", "more"],
     )
     .unwrap();
     #[rustfmt::skip]
-    let v11 = parse(&instruct("v11"), &[
+    let v11 = parse(instruct("v11"), &[
         "Let me see.",
         "[TOOL_CALLS]", "get_weather", "[CALL_ID]", "abcdefghi", "[ARGS]", r#"{"city":"Nîmes"}"#,
         "[TOOL_CALLS]", "dial", "[CALL_ID]", "123456789", "[ARGS]", r#" {"number": "42"} "#,
@@ -81,10 +81,10 @@ fn ids_that_nobody_could_answer_are_made_anew() {
             .collect::<Vec<_>>()
     };
     #[rustfmt::skip]
-    let v13 = parse(&instruct("v13"), &["[TOOL_CALLS]", "f", "[ARGS]", "{}", "[TOOL_CALLS]", "g", "[ARGS]", "{}"]);
+    let v13 = parse(instruct("v13"), &["[TOOL_CALLS]", "f", "[ARGS]", "{}", "[TOOL_CALLS]", "g", "[ARGS]", "{}"]);
     assert_eq!(ids(v13.unwrap()), made[..2]);
     #[rustfmt::skip]
-    let v11 = parse(&instruct("v11"), &[
+    let v11 = parse(instruct("v11"), &[
         "[TOOL_CALLS]", "f", "[ARGS]", "{}",
         "[TOOL_CALLS]", "f", "[CALL_ID]", "short", "[ARGS]", "{}",
         "[TOOL_CALLS]", "f", "[CALL_ID]", "abcdefghi", "[ARGS]", "{}",
@@ -95,7 +95,7 @@ fn ids_that_nobody_could_answer_are_made_anew() {
         [&made[0], &made[1], "abcdefghi", &made[2]]
     );
     let list = r#"[{"name": "f", "arguments": {}}, {"name": "f", "arguments": {}, "id": null}]"#;
-    let v7 = parse(&instruct("v7"), &["[TOOL_CALLS]", list]).unwrap();
+    let v7 = parse(instruct("v7"), &["[TOOL_CALLS]", list]).unwrap();
     assert_eq!(ids(v7), made[..2]);
 }
 
@@ -181,7 +181,7 @@ fn malformed_calls_are_told() {
             "the function is named ``",
         ),
     ] {
-        let error = chain(&parse(&instruct(version), pieces).unwrap_err());
+        let error = chain(&parse(instruct(version), pieces).unwrap_err());
         assert!(
             error.starts_with(expected),
             "{version}, {pieces:?}: {error}"
@@ -240,7 +240,7 @@ proptest! {
     fn what_was_written_is_read(text in "[^ ]{0,20}", mut calls in calls()) {
         prop_assume!(!(text.is_empty() && calls.is_empty()));
         for version in ["v7", "v11", "v13"] {
-            let tokenizer = tokenizer(version);
+            let tokenizer = instruct(version);
             let question = [Message::<()>::user("?")];
             let start = prompt::chat(tokenizer, &question, &[], |()| 1).unwrap().len();
             let mut messages = question.to_vec();
@@ -266,7 +266,7 @@ proptest! {
     fn nothing_that_anybody_writes_becomes_a_special_token(
         texts in prop::array::uniform4(any_text()), version in 0..3_usize,
     ) {
-        let tokenizer = tokenizer(["v7", "v11", "v13"][version]);
+        let tokenizer = instruct(["v7", "v11", "v13"][version]);
         let [system, user, assistant, result] = texts.clone();
         let arguments = [(user.clone(), Value::from(result.clone()))].into_iter().collect();
         let written = |system, user, assistant, content, arguments| {
@@ -296,7 +296,7 @@ proptest! {
         mut ids in prop::collection::vec(prop_oneof![0..40_u32, 1000..131_072_u32, any::<u32>()], 0..40),
         version in 0..3_usize,
     ) {
-        let tokenizer = tokenizer(["v7", "v11", "v13"][version]);
+        let tokenizer = instruct(["v7", "v11", "v13"][version]);
         let _ = parse_answer(tokenizer, &ids, || 0);
         ids.insert(0, tokenizer.special(special::TOOL_CALLS).unwrap());
         let _ = parse_answer(tokenizer, &ids, || 0);
@@ -328,14 +328,4 @@ fn any_text() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 1..5)
         .prop_map(|pieces| pieces.concat())
         .prop_filter("some text", |text| !text.is_empty())
-}
-
-fn tokenizer(version: &str) -> &'static Tokenizer {
-    use std::sync::LazyLock;
-    static ALL: LazyLock<[Tokenizer; 3]> = LazyLock::new(|| ["v7", "v11", "v13"].map(instruct));
-    match version {
-        "v7" => &ALL[0],
-        "v11" => &ALL[1],
-        _ => &ALL[2],
-    }
 }

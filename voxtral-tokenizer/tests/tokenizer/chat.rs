@@ -146,10 +146,18 @@ fn refusal(error: &TokenizerError) -> &'static str {
     }
 }
 
-/// Where we say something else than mistral-common: versions, the fault, what mistral-common says
-/// (nothing where it encodes), what we say, and why.
+/// Versions, the fault, what mistral-common says (nothing where it encodes), what we say, and why.
+type Exception = (
+    &'static [&'static str],
+    &'static str,
+    Option<&'static str>,
+    &'static str,
+    &'static str,
+);
+
+/// Where we say something else than mistral-common.
 #[rustfmt::skip]
-const EXCEPTIONS: &[(&[&str], &str, Option<&str>, &str, &str)] = &[
+const EXCEPTIONS: &[Exception] = &[
     (ALL, "first is the assistant's", None, "first", "it looks at the first message only where there is no other"),
     (ALL, "first is a tool's", None, "first", "likewise"),
     (ALL, "user empty", None, "user empty", "there is nothing to answer"),
@@ -170,17 +178,13 @@ const ALL: &[&str] = &["v7", "v11", "v13"];
 #[test]
 fn prompts_and_refusals_are_those_of_mistral_common() {
     let rows: Vec<Row> = golden("chat.json.gz");
-    let tokenizers: BTreeMap<_, _> = ALL
-        .iter()
-        .map(|version| (*version, instruct(version)))
-        .collect();
     let mut used = BTreeSet::new();
     let mut equal = BTreeMap::new();
     for (index, row) in rows.iter().enumerate() {
         let tools = ToolDefinition::list_from_json(&row.tools.to_string()).unwrap();
         let found = row
             .messages()
-            .and_then(|messages| encode(&tokenizers[row.version.as_str()], &messages, &tools));
+            .and_then(|messages| encode(instruct(&row.version), &messages, &tools));
         let found = found.map_err(|error| refusal(&error));
         let expected = row.refused.as_deref();
         let context = || {
@@ -254,7 +258,7 @@ fn known_conversations_have_their_known_ids() {
                 vec![1, 3, 37133, 4, 26300],
             ),
         ] {
-            let ids = prompt::chat(&tokenizer, &messages, &[], |&tokens| tokens).unwrap();
+            let ids = prompt::chat(tokenizer, &messages, &[], |&tokens| tokens).unwrap();
             assert_eq!(ids, expected, "{version}, {messages:?}");
         }
     }
@@ -382,7 +386,7 @@ fn clips_come_in_the_order_of_their_places() {
     ];
     let order: Vec<usize> = clips(&messages).copied().collect();
     assert_eq!(order, [3, 1, 2]);
-    let ids = prompt::chat(&instruct("v13"), &messages, &[], |&tokens| tokens).unwrap();
+    let ids = prompt::chat(instruct("v13"), &messages, &[], |&tokens| tokens).unwrap();
     let place = INSTRUCT.special(special::AUDIO).unwrap();
     let runs: Vec<usize> = ids
         .chunk_by(|a, b| a == b)

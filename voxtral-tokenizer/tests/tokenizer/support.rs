@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::sync::LazyLock;
 use flate2::read::GzDecoder;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use voxtral_tokenizer::Tokenizer;
+use voxtral_tokenizer::{Tokenizer, Version};
 
 /// The tokenizer of a 2507 model, version v11.
 pub(crate) static INSTRUCT: LazyLock<Tokenizer> =
@@ -22,11 +23,20 @@ pub(crate) static REALTIME: LazyLock<Tokenizer> = LazyLock::new(|| {
     Tokenizer::from_bytes(&bytes(&file)).unwrap()
 });
 
+/// The tokenizer of a 2507 model in each version.
+static INSTRUCT_BY_VERSION: LazyLock<BTreeMap<&str, Tokenizer>> = LazyLock::new(|| {
+    let load = |version: Version| {
+        let mut file = genuine();
+        file["config"]["version"] = json!(version.as_str());
+        let tokenizer = Tokenizer::from_bytes(&bytes(&file)).unwrap();
+        (version.as_str(), tokenizer)
+    };
+    Version::ALL.map(load).into()
+});
+
 /// The tokenizer of a 2507 model in another version.
-pub(crate) fn instruct(version: &str) -> Tokenizer {
-    let mut file = genuine();
-    file["config"]["version"] = json!(version);
-    Tokenizer::from_bytes(&bytes(&file)).unwrap()
+pub(crate) fn instruct(version: &str) -> &'static Tokenizer {
+    &INSTRUCT_BY_VERSION[version]
 }
 
 /// The file with the genuine vocabulary.
