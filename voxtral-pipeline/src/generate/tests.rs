@@ -130,7 +130,7 @@ fn guesses_of_many_are_checked_in_one_pass() {
     }
     assert_eq!(found, expected);
     let each: Vec<usize> = together.iter().map(|sequence| sequence.passes).collect();
-    assert!(passes < each.iter().sum(), "{passes} for {each:?}");
+    assert!(passes < each.iter().sum::<usize>(), "{passes} for {each:?}");
 }
 
 /// A prompt of so many placeholders on noise, with the demo that takes clips.
