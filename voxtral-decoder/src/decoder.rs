@@ -235,7 +235,7 @@ impl<B: Backend> Decoder<B> {
     pub fn logits(&self, hidden: Tensor<B, 3>, last: usize) -> Result<Vec<f32>, NnError> {
         let positions = hidden.dims()[1];
         match positions.checked_sub(last) {
-            Some(first) => self.logits_of(hidden, &[first..positions]),
+            Some(first) => self.logits_of(hidden, std::slice::from_ref(&(first..positions))),
             None => Err(self.shape_error("hidden", last, hidden.dims())),
         }
     }

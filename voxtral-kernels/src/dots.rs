@@ -196,6 +196,7 @@ impl Quads for Vnni {
     type Unit = (__m512i, __m512, __m512i);
 
     const PANELS: usize = 2;
+    const TOGETHER: usize = 8;
     // The first operand of the instruction is unsigned.
     const OFFSET: bool = true;
 
@@ -315,6 +316,7 @@ impl Quads for Avx2 {
     type Unit = (__m256i, __m256, [__m256i; 2]);
 
     const PANELS: usize = 2;
+    const TOGETHER: usize = 4;
     const OFFSET: bool = false;
 
     #[inline(always)]

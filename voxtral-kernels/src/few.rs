@@ -5,7 +5,7 @@
 //! product `CODES[q] · STEPS[s] / 128` where the format rounds it to an integer: they differ by half
 //! a level at most, and it takes half the instructions. A part is a few panels, which are walked
 //! side by side so that memory is read in several streams. Every panel is read from memory once for
-//! all rows, and its rows of inputs go over it four at a time. A sum is that of the sums of the
+//! all rows, and its rows of inputs go over it four or eight at a time. A sum is that of the sums of the
 //! units, in order; it depends neither on the other rows nor on the threads.
 
 use std::cell::RefCell;
@@ -35,6 +35,9 @@ pub(crate) trait Quads: Copy + Send + Sync {
 
     /// Panels that are walked side by side, one or two.
     const PANELS: usize;
+    /// Rows of inputs that go over them together, four or eight, as many as the registers hold the
+    /// sums of.
+    const TOGETHER: usize;
     /// Whether weights are [`OFFSET`] too large.
     const OFFSET: bool;
 
@@ -168,24 +171,30 @@ impl<Q: Quads> FewRows<'_, Q> {
     #[inline(always)]
     fn all_rows<const P: usize>(&self, panel: usize) -> usize {
         let rows = self.product.shape.rows;
-        for row in (0..rows).step_by(4) {
-            match rows - row {
+        let mut row = 0;
+        while row < rows {
+            row += match rows - row {
                 1 => self.several::<1, P>(panel, row),
                 2 => self.several::<2, P>(panel, row),
                 3 => self.several::<3, P>(panel, row),
+                // Unpacking Q4 takes registers, too: there eight are no faster.
+                8.. if Q::TOGETHER >= 8 && self.weight.quant == Quant::Q8 => {
+                    self.several::<8, P>(panel, row)
+                }
                 _ => self.several::<4, P>(panel, row),
-            }
+            };
         }
         P
     }
 
-    /// `R` rows times `P` panels.
+    /// `R` rows times `P` panels; gives `R`.
     #[inline(always)]
-    fn several<const R: usize, const P: usize>(&self, panel: usize, row: usize) {
+    fn several<const R: usize, const P: usize>(&self, panel: usize, row: usize) -> usize {
         match self.weight.quant {
             Quant::Q8 => self.sums::<R, P, 8>(panel, row),
             Quant::Q4 => self.sums::<R, P, 4>(panel, row),
         }
+        R
     }
 
     #[inline(always)]
@@ -285,6 +294,7 @@ impl Quads for Portable {
     type Unit = [u16; PANEL];
 
     const PANELS: usize = 1;
+    const TOGETHER: usize = 4;
     const OFFSET: bool = false;
 
     #[inline(always)]
