@@ -1,6 +1,6 @@
 //! Ctrl-C: the exit code of the shell, and no half-written output.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -117,4 +117,49 @@ fn waiting_for_stdin_can_be_interrupted() {
     assert_eq!(child.wait().unwrap().code(), Some(130), "{stderr}");
     assert_eq!(stderr, "error: interrupted before everything was done\n");
     assert_eq!(scene.names("."), [""; 0]);
+}
+
+/// Nothing ends this answer but Ctrl-C and the context.
+const ENDLESS: [&str; 5] = ["--temperature", "1000", "--logit-bias", "2=-100", "Talk!"];
+
+#[test]
+fn an_interrupted_answer_is_ended() {
+    let scene = Scene::new();
+    let mut command = scene.command(&[&["chat"], &ENDLESS[..]].concat());
+    let (mut child, mut messages) = start(command.stdin(Stdio::null()));
+    let mut stdout = child.stdout.take().unwrap();
+    let mut first = [0; 1];
+    stdout.read_exact(&mut first).unwrap();
+    interrupt(&child);
+    let mut rest = Vec::new();
+    stdout.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest.last(), Some(&b'\n'));
+    let mut stderr = String::new();
+    messages.read_to_string(&mut stderr).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{stderr}");
+    assert_eq!(stderr, "error: interrupted before everything was done\n");
+}
+
+#[test]
+fn an_interrupted_answer_of_a_conversation_is_not_its_end() {
+    let scene = Scene::new();
+    let (talk, options) = (&["chat", "--interactive"], &ENDLESS[..4]);
+    let mut command = scene.command(&[talk, options].concat());
+    let (mut child, mut messages) = start(command.stdin(Stdio::piped()));
+    let mut keys = child.stdin.take().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    writeln!(keys, "Talk!").unwrap();
+    let mut answer = vec![0; 1];
+    stdout.read_exact(&mut answer).unwrap();
+    interrupt(&child);
+    writeln!(keys, "/save talk.json").unwrap();
+    drop(keys);
+    stdout.read_to_end(&mut answer).unwrap();
+    let mut stderr = String::new();
+    messages.read_to_string(&mut stderr).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{stderr}");
+    assert_eq!(stderr, "interrupted\nwrote `talk.json`\n");
+    let talk: serde_json::Value = serde_json::from_str(&scene.read("talk.json")).unwrap();
+    let said = talk["messages"][1]["content"].as_str().unwrap();
+    assert_eq!(said, String::from_utf8(answer).unwrap().trim());
 }

@@ -7,6 +7,9 @@
 )]
 
 mod audio;
+mod chat;
+mod chat_input;
+mod chat_lines;
 #[cfg(unix)]
 mod interrupt;
 #[cfg(unix)]
@@ -17,5 +20,7 @@ mod model;
 mod output;
 mod quantize;
 mod scene;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod transcribe;
 mod usage;

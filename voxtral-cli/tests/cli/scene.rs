@@ -69,6 +69,7 @@ impl Scene {
             .current_dir(self.0.path())
             .stdin(Stdio::null())
             .env("HF_HOME", self.path("hf"))
+            .env("XDG_STATE_HOME", self.path("state"))
             .env("HF_HUB_OFFLINE", "1");
         for variable in [
             "HF_HUB_CACHE",
@@ -91,6 +92,17 @@ impl Scene {
     /// `voxtral transcribe`.
     pub(crate) fn transcribe(&self, arguments: &[&str]) -> Ran {
         self.run(&[&["transcribe"], arguments].concat())
+    }
+
+    /// `voxtral chat -q`.
+    pub(crate) fn chat(&self, arguments: &[&str]) -> Ran {
+        self.run(&[&["chat", "-q"], arguments].concat())
+    }
+
+    /// `voxtral chat` on these lines.
+    pub(crate) fn talk(&self, arguments: &[&str], lines: &str) -> Ran {
+        let arguments = [&["chat", "--interactive"], arguments].concat();
+        Ran::fed(&mut self.command(&arguments), lines.as_bytes())
     }
 
     /// The error of `voxtral transcribe -q`, which writes nothing to stdout.

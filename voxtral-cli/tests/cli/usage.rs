@@ -28,6 +28,17 @@ fn help_has_examples() {
             "ffmpeg",
         ],
     );
+    let ran = scene.run(&["chat", "--help"]);
+    assert_says(
+        ran.ok(),
+        &[
+            "Examples:",
+            "-a a.mp3 -a b.wav",
+            "tool_call_id",
+            "0.95",
+            "/help",
+        ],
+    );
     let ran = scene.run(&["quantize", "--help"]);
     assert_says(
         ran.ok(),
