@@ -1,0 +1,144 @@
+//! Calls of tools that cannot be malformed: tokens are held to a grammar while they are chosen.
+//!
+//! Text is free: any ordinary token, `[TOOL_CALLS]` or the end. From `[TOOL_CALLS]` on, only what
+//! continues a call in the form of the tokenizer's version ([`grammar`]) can be chosen, with the
+//! name of a tool and with arguments that its schema allows; then another call, or the end.
+//! [llguidance](https://github.com/guidance-ai/llguidance) says which tokens continue.
+//!
+//! An answer with calls that came to its end can therefore always be read, and its arguments fit
+//! the schemas. This goes beyond them, so that there is one way to write each value:
+//!
+//! * JSON is written as the models learned it: `{"city": "Paris", "days": 3}`, with no other blanks,
+//!   and properties in the order of the schema; characters stand for themselves but for `"`, `\` and
+//!   those of `\b \f \n \r \t`;
+//! * numbers have at most 40 digits and exponents at most 2, and values lie in at most 100 others
+//!   ([`limits`]), so that they can be read.
+//!
+//! Not held to: bounds of numbers hold for the digits as written, of which a reader may keep fewer;
+//! where a schema lets a call have properties of other names, one of them can occur twice, of which
+//! the last counts. An answer may still be cut off within a call by its limit, by a stop string or
+//! by a stop id.
+
+mod grammar;
+mod limits;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use llguidance::{Matcher, toktrie::TokEnv};
+use voxtral_nn::Backend;
+use voxtral_tokenizer::{Tokenizer, Version, chat::ToolDefinition, special};
+
+use crate::{Constraint, PipelineError, Voxtral};
+
+pub(crate) use grammar::Vocabulary;
+use limits::Limits;
+
+/// The constraint.
+pub(super) struct StrictTools {
+    /// What may follow `[TOOL_CALLS]`.
+    matcher: Matcher,
+    tokens: TokEnv,
+    ordinary: Range<u32>,
+    end: u32,
+    call: u32,
+    /// Behind which JSON stands.
+    json: u32,
+    calling: bool,
+    /// Where JSON stands, how far it may go.
+    limits: Option<Limits>,
+}
+
+impl<B: Backend> Voxtral<B> {
+    /// Holds the calls of an answer to the schemas of these tools.
+    pub(super) fn strict_tools(
+        &self,
+        tools: &[ToolDefinition],
+    ) -> Result<StrictTools, PipelineError> {
+        let vocabulary = match self.vocabulary.get() {
+            Some(vocabulary) => vocabulary,
+            None => {
+                let vocabulary = Vocabulary::new(&self.tokenizer, self.end)?;
+                self.vocabulary.get_or_init(|| vocabulary)
+            }
+        };
+        StrictTools::new(&self.tokenizer, vocabulary, tools)
+    }
+}
+
+impl StrictTools {
+    fn new(
+        tokenizer: &Tokenizer,
+        vocabulary: &Vocabulary,
+        tools: &[ToolDefinition],
+    ) -> Result<Self, PipelineError> {
+        let call = tokenizer.special(special::TOOL_CALLS)?;
+        let json = match tokenizer.version() {
+            Version::V7 => call,
+            _ => tokenizer.special(special::ARGS)?,
+        };
+        Ok(Self {
+            matcher: vocabulary.calls(tokenizer, tools)?,
+            tokens: vocabulary.tokens(),
+            ordinary: tokenizer.num_special_tokens() as u32..tokenizer.vocab_size() as u32,
+            end: vocabulary.end(),
+            call,
+            json,
+            calling: false,
+            limits: None,
+        })
+    }
+
+    /// Whether a token that continues the call keeps to the limits.
+    fn is_within(&self, id: u32) -> bool {
+        let bytes = || self.tokens.tok_trie().token(id);
+        match &self.limits {
+            Some(limits) if self.ordinary.contains(&id) => limits.clone().take(bytes()),
+            _ => true,
+        }
+    }
+}
+
+impl Constraint for StrictTools {
+    fn mask(&mut self, logits: &mut [f32]) -> Result<(), PipelineError> {
+        let continues = match self.calling {
+            true => Some(self.matcher.compute_mask_or_eos().map_err(failed)?),
+            false => None,
+        };
+        for (id, logit) in (0..).zip(logits) {
+            let allowed = match &continues {
+                Some(ids) => {
+                    (id as usize) < ids.len() && ids.is_allowed(id) && self.is_within(id)
+                }
+                None => self.ordinary.contains(&id) || id == self.end || id == self.call,
+            };
+            if !allowed {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, id: u32) -> Result<(), PipelineError> {
+        if self.calling && id != self.end {
+            self.matcher.consume_token(id).map_err(failed)?;
+        }
+        self.calling |= id == self.call;
+        if id == self.json {
+            self.limits = Some(Limits::default());
+        } else if !self.ordinary.contains(&id) {
+            self.limits = None;
+        } else if let Some(limits) = &mut self.limits {
+            limits.take(self.tokens.tok_trie().token(id));
+        }
+        Ok(())
+    }
+}
+
+/// What the library says of a failure.
+fn failed(error: impl std::fmt::Display) -> PipelineError {
+    PipelineError::StrictTools {
+        reason: error.to_string(),
+    }
+}
