@@ -24,9 +24,14 @@ mod limits;
 #[cfg(test)]
 mod tests;
 
+use std::fmt::Display;
 use std::ops::Range;
+use std::sync::Arc;
 
-use llguidance::{Matcher, toktrie::TokEnv};
+use llguidance::{
+    Matcher,
+    toktrie::{SimpleVob, TokEnv},
+};
 use voxtral_nn::Backend;
 use voxtral_tokenizer::{Tokenizer, Version, chat::ToolDefinition, special};
 
@@ -40,6 +45,8 @@ pub(super) struct StrictTools {
     /// What may follow `[TOOL_CALLS]`.
     matcher: Matcher,
     tokens: TokEnv,
+    /// Tokens that a text within JSON is not just made longer by.
+    quotes: Arc<SimpleVob>,
     ordinary: Range<u32>,
     end: u32,
     call: u32,
@@ -81,6 +88,7 @@ impl StrictTools {
         Ok(Self {
             matcher: vocabulary.calls(tokenizer, tools)?,
             tokens: vocabulary.tokens(),
+            quotes: vocabulary.quotes(),
             ordinary: tokenizer.num_special_tokens() as u32..tokenizer.vocab_size() as u32,
             end: vocabulary.end(),
             call,
@@ -92,9 +100,11 @@ impl StrictTools {
 
     /// Whether a token that continues the call keeps to the limits.
     fn is_within(&self, id: u32) -> bool {
-        let bytes = || self.tokens.tok_trie().token(id);
         match &self.limits {
-            Some(limits) if self.ordinary.contains(&id) => limits.clone().take(bytes()),
+            Some(limits) if self.ordinary.contains(&id) => {
+                limits.in_text() && !self.quotes.is_allowed(id)
+                    || limits.clone().take(self.tokens.tok_trie().token(id))
+            }
             _ => true,
         }
     }
@@ -108,9 +118,7 @@ impl Constraint for StrictTools {
         };
         for (id, logit) in (0..).zip(logits) {
             let allowed = match &continues {
-                Some(ids) => {
-                    (id as usize) < ids.len() && ids.is_allowed(id) && self.is_within(id)
-                }
+                Some(ids) => (id as usize) < ids.len() && ids.is_allowed(id) && self.is_within(id),
                 None => self.ordinary.contains(&id) || id == self.end || id == self.call,
             };
             if !allowed {
@@ -136,9 +144,14 @@ impl Constraint for StrictTools {
     }
 }
 
-/// What the library says of a failure.
-fn failed(error: impl std::fmt::Display) -> PipelineError {
+fn failed(error: impl Display) -> PipelineError {
     PipelineError::StrictTools {
-        reason: error.to_string(),
+        reason: reason(error),
     }
+}
+
+/// What the library says of a failure, in one line.
+fn reason(error: impl Display) -> String {
+    let text = format!("{error:#}");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -16,17 +16,19 @@ use llguidance::{
     api::{GrammarWithLexer, TopLevelGrammar},
     earley::SlicedBiasComputer,
     panic_utils,
-    toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie},
+    toktrie::{ApproximateTokEnv, InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie},
 };
 use serde_json::Value;
 use voxtral_tokenizer::{Tokenizer, TokenizerError, Version, chat::ToolDefinition, special};
 
-use super::failed;
+use super::{failed, limits, reason};
 use crate::PipelineError;
 
 /// A tokenizer's tokens as the library wants them, made once for a model.
 pub(crate) struct Vocabulary {
     parsers: ParserFactory,
+    /// Those that may end a string, or begin an escape.
+    quotes: Arc<SimpleVob>,
 }
 
 impl Vocabulary {
@@ -36,23 +38,35 @@ impl Vocabulary {
         let bytes = |id| match tokenizer.token_bytes(id) {
             Some(bytes) => bytes.to_vec(),
             // As the library names tokens that no text has.
-            None => [&[TokTrie::SPECIAL_TOKEN_MARKER], format!("[{id}]").as_bytes()].concat(),
+            None => [
+                &[TokTrie::SPECIAL_TOKEN_MARKER],
+                format!("[{id}]").as_bytes(),
+            ]
+            .concat(),
         };
         let make = || {
             let words: Vec<_> = (0..count).map(bytes).collect();
+            let quotes: Vec<_> = words.iter().map(|word| limits::ends_text(word)).collect();
             let trie = TokTrie::from(&TokRxInfo::new(count, end), &words);
             let tokens: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
             let slices = SlicedBiasComputer::json_slices();
             let mut parsers =
                 ParserFactory::new(&tokens, InferenceCapabilities::default(), &slices)?;
             parsers.quiet().limits_mut().verbose_errors = false;
-            Ok(Self { parsers })
+            Ok(Self {
+                parsers,
+                quotes: Arc::new(SimpleVob::from_slice(&quotes)),
+            })
         };
         panic_utils::catch_unwind(std::panic::AssertUnwindSafe(make)).map_err(failed)
     }
 
     pub(super) fn tokens(&self) -> TokEnv {
         self.parsers.tok_env().clone()
+    }
+
+    pub(super) fn quotes(&self) -> Arc<SimpleVob> {
+        Arc::clone(&self.quotes)
     }
 
     pub(super) fn end(&self) -> u32 {
@@ -75,7 +89,7 @@ impl Vocabulary {
             // Alone, so that what is wrong with it is told with the tool's name.
             self.parsers
                 .create_parser(TopLevelGrammar::from_grammar(schema.clone()))
-                .map_err(|error| fault(format!("{error:#}")))?;
+                .map_err(|error| fault(reason(error)))?;
             grammars.push(GrammarWithLexer {
                 name: Some(format!("arguments_{index}")),
                 ..schema
@@ -98,7 +112,10 @@ fn lark(tokenizer: &Tokenizer, tools: &[ToolDefinition]) -> Result<String, Token
     if version == Version::V7 {
         rules.push(r#"start: "[" call (", " call)* "]""#.to_owned());
     } else {
-        rules.push(format!("start: call ({} call)*", token(special::TOOL_CALLS)?));
+        rules.push(format!(
+            "start: call ({} call)*",
+            token(special::TOOL_CALLS)?
+        ));
     }
     let mut calls = Vec::new();
     for (index, ToolDefinition { name, .. }) in tools.iter().enumerate() {
@@ -111,7 +128,10 @@ fn lark(tokenizer: &Tokenizer, tools: &[ToolDefinition]) -> Result<String, Token
                 true => format!("{} ID", token(special::CALL_ID)?),
                 false => String::new(),
             };
-            format!(r#""{name}" {id} {} @arguments_{index}"#, token(special::ARGS)?)
+            format!(
+                r#""{name}" {id} {} @arguments_{index}"#,
+                token(special::ARGS)?
+            )
         };
         rules.push(format!("call_{index}: {call}"));
     }

@@ -26,14 +26,19 @@ enum Place {
     Exponent(u32),
 }
 
+/// Whether bytes in a string hold any that do not stand for themselves.
+pub(super) fn ends_text(bytes: &[u8]) -> bool {
+    bytes.contains(&b'"') || bytes.contains(&b'\\')
+}
+
 impl Limits {
+    /// Whether the next byte stands in a string, and for itself.
+    pub(super) fn in_text(&self) -> bool {
+        matches!(self.place, Place::String { escaped: false })
+    }
+
     /// Goes on by some bytes; false as soon as they leave the limits.
     pub(super) fn take(&mut self, bytes: &[u8]) -> bool {
-        if matches!(self.place, Place::String { escaped: false })
-            && !bytes.iter().any(|byte| matches!(byte, b'"' | b'\\'))
-        {
-            return true;
-        }
         bytes.iter().all(|&byte| self.step(byte))
     }
 
