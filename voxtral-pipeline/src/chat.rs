@@ -30,7 +30,7 @@ pub use answer::{Answer, Answering, Usage};
 pub use toolbox::{Tool, ToolEvent, Toolbox};
 
 use memory::{Memory, Prompt};
-pub(crate) use strict::Vocabulary;
+pub(crate) use strict::GrammarTokens;
 
 /// A message of a conversation; clips are shared, since a conversation is sent as a whole with each
 /// question.
@@ -48,7 +48,7 @@ pub struct ChatOptions {
     /// answer that came to its end has no malformed one. Costs nothing where there are no tools.
     ///
     /// What a schema leaves open is narrowed to one way of writing: properties come in the order of
-    /// the schema, there are no blanks but those after `,` and `:`, and numbers have at most 40
+    /// the schema, there are no blanks but those after `,` and `:`, and numbers have at most 19
     /// digits. A schema that cannot be held to, because of a keyword such as `not` or
     /// `uniqueItems` or because nothing fits it, is [`PipelineError::ToolNotStrict`].
     pub strict_tools: bool,

@@ -16,7 +16,7 @@ use voxtral_nn::{Backend, Loader, Precision};
 use voxtral_tokenizer::{Tokenizer, special};
 
 use crate::{
-    Cancel, OnWindow, PipelineError, SamplingOptions, Timings, chat::Vocabulary, sample::Sampler,
+    Cancel, OnWindow, PipelineError, SamplingOptions, Timings, chat::GrammarTokens, sample::Sampler,
 };
 
 /// Longest recording that the 2507 models transcribe, by their model card; the checkpoint's files
@@ -55,7 +55,7 @@ pub struct Voxtral<B: Backend> {
     pub(crate) mel: LogMel,
     pub(crate) device: B::Device,
     /// For strict tools, made when they are first asked for.
-    pub(crate) vocabulary: OnceLock<Vocabulary>,
+    pub(crate) grammar_tokens: OnceLock<GrammarTokens>,
 }
 
 /// How a model takes audio, with the ids that this needs, by the tokenizer's own names.
@@ -447,7 +447,7 @@ impl<'a, B: Backend> Builder<'a, B> {
             end,
             hearing,
             mel,
-            vocabulary: OnceLock::new(),
+            grammar_tokens: OnceLock::new(),
         })
     }
 

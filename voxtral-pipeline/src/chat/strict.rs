@@ -6,18 +6,17 @@
 //! [llguidance](https://github.com/guidance-ai/llguidance) says which tokens continue.
 //!
 //! An answer with calls that came to its end can therefore always be read, and its arguments fit
-//! the schemas. This goes beyond them, so that there is one way to write each value:
+//! the schemas. Of the ways to write a value, one is kept:
 //!
 //! * JSON is written as the models learned it: `{"city": "Paris", "days": 3}`, with no other blanks,
-//!   and properties in the order of the schema; characters stand for themselves but for `"`, `\` and
-//!   those of `\b \f \n \r \t`;
-//! * numbers have at most 40 digits and exponents at most 2, and values lie in at most 100 others
-//!   ([`limits`]), so that they can be read.
+//!   properties in the order of the schema, and characters that stand for themselves where they can;
+//! * a number has at most 19 digits and 2 of an exponent, and a value lies in at most 100 others,
+//!   unless its schema asks for more ([`limits`]).
 //!
-//! Not held to: bounds of numbers hold for the digits as written, of which a reader may keep fewer;
-//! where a schema lets a call have properties of other names, one of them can occur twice, of which
-//! the last counts. An answer may still be cut off within a call by its limit, by a stop string or
-//! by a stop id.
+//! Not held to: bounds and multiples hold for the digits of a number as they are written, of which
+//! `f64` may keep fewer; where a schema permits properties that it does not name, one of these can occur twice, of
+//! which the last counts. And an answer may still be cut off within a call, by its limit, by a stop
+//! string or by a stop id.
 
 mod grammar;
 mod limits;
@@ -37,7 +36,7 @@ use voxtral_tokenizer::{Tokenizer, Version, chat::ToolDefinition, special};
 
 use crate::{Constraint, PipelineError, Voxtral};
 
-pub(crate) use grammar::Vocabulary;
+pub(crate) use grammar::GrammarTokens;
 use limits::Limits;
 
 /// The constraint.
@@ -63,11 +62,11 @@ impl<B: Backend> Voxtral<B> {
         &self,
         tools: &[ToolDefinition],
     ) -> Result<StrictTools, PipelineError> {
-        let vocabulary = match self.vocabulary.get() {
+        let vocabulary = match self.grammar_tokens.get() {
             Some(vocabulary) => vocabulary,
             None => {
-                let vocabulary = Vocabulary::new(&self.tokenizer, self.end)?;
-                self.vocabulary.get_or_init(|| vocabulary)
+                let vocabulary = GrammarTokens::new(&self.tokenizer, self.end)?;
+                self.grammar_tokens.get_or_init(|| vocabulary)
             }
         };
         StrictTools::new(&self.tokenizer, vocabulary, tools)
@@ -77,7 +76,7 @@ impl<B: Backend> Voxtral<B> {
 impl StrictTools {
     fn new(
         tokenizer: &Tokenizer,
-        vocabulary: &Vocabulary,
+        vocabulary: &GrammarTokens,
         tools: &[ToolDefinition],
     ) -> Result<Self, PipelineError> {
         let call = tokenizer.special(special::TOOL_CALLS)?;
@@ -112,18 +111,18 @@ impl StrictTools {
 
 impl Constraint for StrictTools {
     fn mask(&mut self, logits: &mut [f32]) -> Result<(), PipelineError> {
-        let continues = match self.calling {
-            true => Some(self.matcher.compute_mask_or_eos().map_err(failed)?),
-            false => None,
-        };
-        for (id, logit) in (0..).zip(logits) {
-            let allowed = match &continues {
-                Some(ids) => (id as usize) < ids.len() && ids.is_allowed(id) && self.is_within(id),
-                None => self.ordinary.contains(&id) || id == self.end || id == self.call,
-            };
-            if !allowed {
-                *logit = f32::NEG_INFINITY;
-            }
+        if !self.calling {
+            let is_free = |id| self.ordinary.contains(&id) || id == self.end || id == self.call;
+            keep(logits, is_free);
+            return Ok(());
+        }
+        let next = self.matcher.compute_mask_or_eos().map_err(failed)?;
+        let continues = |id: u32| (id as usize) < next.len() && next.is_allowed(id);
+        let is_short = |id| continues(id) && self.is_within(id);
+        if (0..logits.len() as u32).any(is_short) {
+            keep(logits, is_short);
+        } else {
+            keep(logits, continues);
         }
         Ok(())
     }
@@ -141,6 +140,15 @@ impl Constraint for StrictTools {
             limits.take(self.tokens.tok_trie().token(id));
         }
         Ok(())
+    }
+}
+
+/// Takes out what is not allowed.
+fn keep(logits: &mut [f32], is_allowed: impl Fn(u32) -> bool) {
+    for (id, logit) in (0..).zip(logits) {
+        if !is_allowed(id) {
+            *logit = f32::NEG_INFINITY;
+        }
     }
 }
 

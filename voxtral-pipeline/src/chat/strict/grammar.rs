@@ -25,13 +25,13 @@ use super::{failed, limits, reason};
 use crate::PipelineError;
 
 /// A tokenizer's tokens as the library wants them, made once for a model.
-pub(crate) struct Vocabulary {
+pub(crate) struct GrammarTokens {
     parsers: ParserFactory,
     /// Those that may end a string, or begin an escape.
     quotes: Arc<SimpleVob>,
 }
 
-impl Vocabulary {
+impl GrammarTokens {
     /// The tokens of a tokenizer; `end` ends an answer.
     pub(super) fn new(tokenizer: &Tokenizer, end: u32) -> Result<Self, PipelineError> {
         let count = tokenizer.vocab_size() as u32;
@@ -159,14 +159,28 @@ fn arguments(tool: &ToolDefinition) -> Result<Value, String> {
     }
     schema.insert("type".to_owned(), object);
     let mut schema = Value::from(schema);
+    if let Some(number) = inexact(&schema) {
+        let expected = "expected numbers below 2^53, which are exact";
+        return Err(format!("{number} is in the schema, {expected}"));
+    }
     let options = JsonCompileOptions {
         item_separator: ", ".to_owned(),
         key_separator: ": ".to_owned(),
         whitespace_flexible: false,
-        // Without `u`, so that a string can be written in one way alone.
-        json_allowed_escapes: Some(r#"nrbtf"\"#.to_owned()),
         ..JsonCompileOptions::default()
     };
     options.apply_to(&mut schema);
     Ok(schema)
+}
+
+/// A number that the library, which reads `f64`, might take for another.
+fn inexact(schema: &Value) -> Option<&Value> {
+    match schema {
+        Value::Array(items) => items.iter().find_map(inexact),
+        Value::Object(entries) => entries.values().find_map(inexact),
+        value => {
+            let exact = |number: f64| number.abs() < f64::powi(2.0, 53);
+            (!value.as_f64().is_none_or(exact)).then_some(value)
+        }
+    }
 }

@@ -1,8 +1,8 @@
-//! How far JSON may go that a grammar allows, so that it can be read: a number of any length
-//! overflows, and so do brackets of any depth.
+//! What a grammar of JSON leaves open and a reader does not bear: a number of any length overflows,
+//! and so do brackets of any depth; a name that is written with escapes is not recognised.
 
-/// Digits of a number, without those of the exponent: more than the longest of `f64` and `u64` have.
-const MOST_DIGITS: u32 = 40;
+/// Digits of a number, without those of the exponent; so many are exact in `u64`.
+const MOST_DIGITS: u32 = 19;
 /// Digits of an exponent.
 const MOST_EXPONENT_DIGITS: u32 = 2;
 /// Brackets within each other; `serde_json` reads 128, of which a list of calls takes two.
@@ -22,6 +22,8 @@ enum Place {
     String {
         escaped: bool,
     },
+    /// Behind `\u`, and so many of its four digits.
+    Escape(u32),
     Digits(u32),
     Exponent(u32),
 }
@@ -44,6 +46,14 @@ impl Limits {
 
     fn step(&mut self, byte: u8) -> bool {
         self.place = match (self.place, byte) {
+            (Place::String { escaped: true }, b'u') => Place::Escape(0),
+            // Control characters alone: the others stand for themselves.
+            (Place::Escape(count @ 0..=1), b'0') => Place::Escape(count + 1),
+            (Place::Escape(2), b'0' | b'1') => Place::Escape(3),
+            (Place::Escape(3), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                Place::String { escaped: false }
+            }
+            (Place::Escape(_), _) => return false,
             (Place::String { escaped: true }, _) => Place::String { escaped: false },
             (Place::String { .. }, b'\\') => Place::String { escaped: true },
             (Place::String { .. }, b'"') => Place::Between,
@@ -88,7 +98,7 @@ mod tests {
 
     #[test]
     fn what_is_within_the_limits_can_be_read() {
-        let digits = "9".repeat(40);
+        let digits = "9".repeat(19);
         let brackets = ["[".repeat(100), "]".repeat(100)].concat();
         for json in [
             digits.clone(),
@@ -100,6 +110,7 @@ mod tests {
             format!("\"{}\"", "[".repeat(200)),
             r#"["\\", "\"e999", 1]"#.to_owned(),
             format!("[{}]", ["[[]]"; 100].join(", ")),
+            r#"["\u0007\u001F", 1]"#.to_owned(),
         ] {
             serde_json::from_str::<serde_json::Value>(&json).unwrap();
             assert!(is_within(&json), "{json}");
@@ -111,6 +122,7 @@ mod tests {
             "1e999".to_owned(),
             "1E-100".to_owned(),
             format!("[{brackets}]"),
+            r#"{"\u0063ity": 1}"#.to_owned(),
         ] {
             assert!(!is_within(&json), "{json}");
         }

@@ -2,6 +2,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Instant;
 
+use burn_flex::Flex;
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
@@ -10,7 +11,7 @@ use serde_json::{Map, Value, json};
 use voxtral_tokenizer::chat::{Answer, parse_answer};
 
 use super::*;
-use crate::{Sampler, SamplingOptions};
+use crate::{ChatOptions, Message, OnWindow, Part, Sampler, SamplingOptions};
 
 const VERSIONS: [&str; 3] = ["v7", "v11", "v13"];
 
@@ -177,7 +178,7 @@ fn definitions() -> Vec<ToolDefinition> {
 }
 
 fn strict(tokenizer: &Tokenizer, tools: &[ToolDefinition]) -> Result<StrictTools, PipelineError> {
-    let vocabulary = Vocabulary::new(tokenizer, tokenizer.eos().unwrap())?;
+    let vocabulary = GrammarTokens::new(tokenizer, tokenizer.eos().unwrap())?;
     StrictTools::new(tokenizer, &vocabulary, tools)
 }
 
@@ -217,7 +218,7 @@ fn noise(tokenizer: &Tokenizer, strict: StrictTools, seed: u64) -> Option<Vec<u3
         .map(|id| if closes(id) { 2.5 } else { 0.0 })
         .collect();
     let mut ids = Vec::new();
-    while ids.len() < 500 {
+    while ids.len() < 300 {
         let noise = bias
             .iter()
             .map(|bias| bias + random.next_u32() as f32 / 2e9);
@@ -237,7 +238,7 @@ fn noise(tokenizer: &Tokenizer, strict: StrictTools, seed: u64) -> Option<Vec<u3
 /// Draws answers and checks them; as many as that must have come to their end.
 fn check_noise(tokenizer: &Tokenizer, seeds: Range<u64>, least: usize) {
     let definitions = definitions();
-    let vocabulary = Vocabulary::new(tokenizer, tokenizer.eos().unwrap()).unwrap();
+    let vocabulary = GrammarTokens::new(tokenizer, tokenizer.eos().unwrap()).unwrap();
     let tools = tools();
     let mut called = vec![0; tools.len()];
     for seed in seeds {
@@ -262,14 +263,14 @@ fn check_noise(tokenizer: &Tokenizer, seeds: Range<u64>, least: usize) {
 #[test]
 fn noise_becomes_calls_that_fit() {
     for version in VERSIONS {
-        check_noise(&demo(version), 0..200, 1);
+        check_noise(&demo(version), 0..150, 1);
     }
 }
 
 #[test]
 fn noise_becomes_calls_that_fit_with_the_published_vocabulary() {
     for version in VERSIONS {
-        check_noise(&genuine(version), 0..12, 0);
+        check_noise(&genuine(version), 0..6, 0);
     }
 }
 
@@ -327,7 +328,7 @@ fn every_well_formed_call_can_be_written() {
         .flat_map(|v| [(v, demo as fn(_) -> _), (v, genuine)])
     {
         let tokenizer: Tokenizer = make(version);
-        let vocabulary = Vocabulary::new(&tokenizer, tokenizer.eos().unwrap()).unwrap();
+        let vocabulary = GrammarTokens::new(&tokenizer, tokenizer.eos().unwrap()).unwrap();
         for (name, arguments) in [
             ("get_weather", r#"{"city": "Paris"}"#),
             (
@@ -337,7 +338,7 @@ fn every_well_formed_call_can_be_written() {
             ("get", r#"{"größe": "°C", "share": 1.4999, "name": "日本"}"#),
             (
                 "matrix",
-                r#"{"rows": [[1, 2.5], [-0.1e-07, 6.02e23]], "even": 10000000000000000000}"#,
+                r#"{"rows": [[1, 2.5], [-0.1e-07, 6.02e23]], "even": 1000000000000000000}"#,
             ),
             (
                 "book-flight",
@@ -379,8 +380,8 @@ fn every_well_formed_call_can_be_written() {
 fn a_malformed_call_is_stopped_where_it_goes_wrong() {
     for version in VERSIONS {
         let tokenizer = genuine(version);
-        let vocabulary = Vocabulary::new(&tokenizer, tokenizer.eos().unwrap()).unwrap();
-        let digits = "1".repeat(41);
+        let vocabulary = GrammarTokens::new(&tokenizer, tokenizer.eos().unwrap()).unwrap();
+        let digits = "1".repeat(20);
         let deep = "[".repeat(101);
         for (name, right, wrong) in [
             ("get_", "", "time"),
@@ -477,6 +478,10 @@ fn a_schema_that_cannot_be_held_to_is_an_error_that_names_the_tool() {
             json!({"properties": {"a": {"type": "number", "minimum": 3, "maximum": 2}}, "required": ["a"]}),
             "nsatisfiable",
         ),
+        (
+            nested(json!({"const": 9007199254740993_u64})),
+            "9007199254740993",
+        ),
         // A schema cannot loosen the settings that it is read with.
         (
             json!({"x-guidance": {"lenient": true}, "properties": {"a": {"uniqueItems": true}}}),
@@ -506,7 +511,7 @@ fn a_schema_that_cannot_be_held_to_is_an_error_that_names_the_tool() {
 fn what_strict_tools_cost() {
     let tokenizer = genuine("v13");
     let clock = Instant::now();
-    let vocabulary = Vocabulary::new(&tokenizer, tokenizer.eos().unwrap()).unwrap();
+    let vocabulary = GrammarTokens::new(&tokenizer, tokenizer.eos().unwrap()).unwrap();
     println!("vocabulary, once for a model: {:?}", clock.elapsed());
     let clock = Instant::now();
     let mut strict = StrictTools::new(&tokenizer, &vocabulary, &definitions()).unwrap();
@@ -525,4 +530,69 @@ fn what_strict_tools_cost() {
         strict.accept(id).unwrap();
         println!("{:16} {mask:?}", tokenizer.token_text(id));
     }
+}
+
+/// What the demo says of a clip, greedily, with a bias of beginning calls that wears off.
+fn answer(
+    strict_tools: bool,
+    tools: Vec<ToolDefinition>,
+    bias: f32,
+) -> Result<crate::Answer, PipelineError> {
+    let model = Voxtral::<Flex>::builder().demo().unwrap();
+    let clip = Arc::new(model.read_audio("../samples/digits-en.wav").unwrap());
+    let messages = [Message::User(vec![
+        Part::Audio(clip),
+        Part::Text("What is the time?".to_owned()),
+    ])];
+    let begin = model.tokenizer().special(special::TOOL_CALLS).unwrap();
+    let options = ChatOptions {
+        tools,
+        strict_tools,
+        sampling: SamplingOptions {
+            logit_bias: [(begin, bias)].into(),
+            frequency_penalty: 2.0,
+            ..SamplingOptions::default()
+        },
+        max_new_tokens: Some(300),
+        ..ChatOptions::default()
+    };
+    model.chat().answer(&messages, &options)
+}
+
+#[test]
+fn the_demo_calls_tools_as_it_is_held_to() {
+    let now = || vec![tool("now", json!({}))];
+    let held = answer(true, now(), 60.0).unwrap();
+    assert!(!held.calls.is_empty());
+    for call in &held.calls {
+        assert_eq!((&*call.name, call.arguments.len()), ("now", 0));
+    }
+    // It does not know how to, otherwise.
+    assert!(answer(false, now(), 60.0).is_err());
+}
+
+#[test]
+fn an_answer_without_calls_is_the_same() {
+    let now = || vec![tool("now", json!({}))];
+    let [held, free] = [true, false].map(|strict| answer(strict, now(), 0.0).unwrap());
+    assert!(held.calls.is_empty() && held.tokens.len() > 1);
+    assert_eq!(held.tokens, free.tokens);
+}
+
+#[test]
+fn a_faulty_schema_is_refused_before_anything_is_computed() {
+    let model = Voxtral::<Flex>::builder().demo().unwrap();
+    let clip = Arc::new(model.read_audio("../samples/digits-en.wav").unwrap());
+    let options = ChatOptions {
+        tools: vec![tool("faulty", json!({"not": {}}))],
+        strict_tools: true,
+        on_window: OnWindow::new(|_, _| panic!("a window was encoded")),
+        ..ChatOptions::default()
+    };
+    let messages = [Message::User(vec![Part::Audio(clip)])];
+    let error = model.chat().answer(&messages, &options).unwrap_err();
+    assert!(
+        matches!(error, PipelineError::ToolNotStrict { .. }),
+        "{error}"
+    );
 }
