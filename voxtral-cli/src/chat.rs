@@ -83,6 +83,7 @@ fn options(args: &ChatArgs, quiet: bool) -> Result<ChatOptions> {
             .map(tools::read)
             .transpose()?
             .unwrap_or_default(),
+        strict_tools: args.strict_tools,
         sampling: args.sampling.options(SamplingOptions::chat())?,
         max_new_tokens: args.max_new_tokens.map(|tokens| tokens as usize),
         cancel: Cancel::new(),

@@ -11,6 +11,7 @@
 
 mod answer;
 mod memory;
+mod strict;
 mod toolbox;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub use toolbox::{Tool, ToolEvent, Toolbox};
 
 pub(crate) use answer::Run;
 pub(crate) use memory::Memory;
+pub(crate) use strict::GrammarTokens;
 
 use memory::Prompt;
 
@@ -45,6 +47,14 @@ pub type Part = chat::Part<Arc<Audio>>;
 pub struct ChatOptions {
     /// What the model may call.
     pub tools: Vec<ToolDefinition>,
+    /// Whether calls are held to the tools' names and schemas while they are written, so that an
+    /// answer that came to its end has no malformed one. Costs nothing where there are no tools.
+    ///
+    /// What a schema leaves open is narrowed to one way of writing: properties come in the order of
+    /// the schema, there are no blanks but those after `,` and `:`, and numbers have at most 19
+    /// digits. A schema that cannot be held to, because of a keyword such as `not` or
+    /// `uniqueItems` or because nothing fits it, is [`PipelineError::ToolNotStrict`].
+    pub strict_tools: bool,
     /// How tokens are chosen; by default as Mistral recommends for answers
     /// ([`SamplingOptions::chat`]).
     pub sampling: SamplingOptions,
@@ -60,6 +70,7 @@ impl Default for ChatOptions {
     fn default() -> Self {
         Self {
             tools: Vec::new(),
+            strict_tools: false,
             sampling: SamplingOptions::chat(),
             max_new_tokens: None,
             cancel: Cancel::default(),
@@ -160,7 +171,8 @@ impl<'m, B: Backend> Chat<'m, B> {
     ///
     /// # Errors
     /// The conversation is none that the model was trained for, a clip is empty or too long, prompt
-    /// and answer exceed the context, an option is impossible, or the work was cancelled.
+    /// and answer exceed the context, an option is impossible, the schema of a strict tool cannot be
+    /// held to, or the work was cancelled.
     pub fn ask(
         &mut self,
         messages: &[Message],
@@ -188,7 +200,10 @@ impl<B: Backend> Voxtral<B> {
         let prompt = self.chat_prompt(messages, &options.tools)?;
         let size = prompt.size();
         let limit = self.answer_limit(size, options.max_new_tokens, usize::MAX)?;
-        let sampler = self.sampler(&options.sampling)?.with_prompt(&prompt.ids);
+        let mut sampler = self.sampler(&options.sampling)?.with_prompt(&prompt.ids);
+        if options.strict_tools && !options.tools.is_empty() {
+            sampler = sampler.with_constraint(Box::new(self.strict_tools(&options.tools)?));
+        }
         let kept = memory.common(&prompt);
         let new: Vec<&Audio> = prompt.clips[kept.clips..].iter().map(Arc::as_ref).collect();
         let mut timings = Timings::default();

@@ -116,6 +116,25 @@ pub enum PipelineError {
     /// A constraint that no token satisfies.
     #[error("constraint allows no token: it contradicts itself, or asks for what has no token")]
     NothingAllowed,
+    /// The schema of a tool that is to be strict.
+    #[error(
+        "parameters of tool `{tool}` cannot be held to: {reason}: change the schema, or do not ask \
+         for strict tools"
+    )]
+    ToolNotStrict {
+        /// The tool's name.
+        tool: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The grammar of calls failed.
+    #[error(
+        "strict tools cannot go on: {reason}: ask for fewer or simpler tools, or not for strict ones"
+    )]
+    StrictTools {
+        /// What its library says.
+        reason: String,
+    },
     /// An option that a model of this kind does not have.
     #[error("{model} does not take {option}: {reason}")]
     OptionUnsupported {

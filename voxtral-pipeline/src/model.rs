@@ -1,6 +1,7 @@
 //! A loaded model and the builder that loads it.
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use burn_tensor::{DType, Tensor, TensorData};
@@ -14,7 +15,9 @@ use voxtral_encoder::{Encoder, Projector, STEM_STRIDE};
 use voxtral_nn::{Backend, Loader, Precision};
 use voxtral_tokenizer::{Tokenizer, special};
 
-use crate::{Cancel, OnWindow, PipelineError, SamplingOptions, Timings, sample::Sampler};
+use crate::{
+    Cancel, OnWindow, PipelineError, SamplingOptions, Timings, chat::GrammarTokens, sample::Sampler,
+};
 
 /// Longest recording that the 2507 models transcribe, by their model card; the checkpoint's files
 /// do not state it.
@@ -51,6 +54,8 @@ pub struct Voxtral<B: Backend> {
     pub(crate) projector: Projector<B>,
     pub(crate) mel: LogMel,
     pub(crate) device: B::Device,
+    /// For strict tools, made when they are first asked for.
+    pub(crate) grammar_tokens: OnceLock<GrammarTokens>,
 }
 
 /// How a model takes audio, with the ids that this needs, by the tokenizer's own names.
@@ -450,6 +455,7 @@ impl<'a, B: Backend> Builder<'a, B> {
             end,
             hearing,
             mel,
+            grammar_tokens: OnceLock::new(),
         })
     }
 

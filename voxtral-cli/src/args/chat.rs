@@ -42,6 +42,9 @@ pub(crate) struct ChatArgs {
     /// Functions that the model may call.
     #[arg(long, value_name = "FILE")]
     pub(crate) tools: Option<PathBuf>,
+    /// Hold the arguments of calls to their schemas while they are written: no call is malformed.
+    #[arg(long)]
+    pub(crate) strict_tools: bool,
     /// Answers with calls that are permitted in a row.
     #[arg(
         long,
