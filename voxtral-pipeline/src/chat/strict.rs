@@ -14,9 +14,9 @@
 //!   unless its schema asks for more ([`limits`]).
 //!
 //! Not held to: bounds and multiples hold for the digits of a number as they are written, of which
-//! `f64` may keep fewer; where a schema permits properties that it does not name, one of these can occur twice, of
-//! which the last counts. And an answer may still be cut off within a call, by its limit, by a stop
-//! string or by a stop id.
+//! `f64` may keep fewer; where a schema permits properties that it does not name, one of these can
+//! occur twice, of which the last counts. And an answer may still be cut off within a call, by its
+//! limit, by a stop string or by a stop id.
 
 mod grammar;
 mod limits;

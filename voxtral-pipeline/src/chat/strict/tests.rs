@@ -507,7 +507,6 @@ fn a_schema_that_cannot_be_held_to_is_an_error_that_names_the_tool() {
 /// Prints what the constraint costs with the published vocabulary.
 #[test]
 #[ignore = "measures, to be watched on a quiet machine"]
-#[expect(clippy::print_stdout, reason = "what it measures is to be read")]
 fn what_strict_tools_cost() {
     let tokenizer = genuine("v13");
     let clock = Instant::now();
