@@ -11,7 +11,6 @@
 mod backends;
 mod batch;
 mod chat;
-mod conversations;
 mod demo;
 mod demo_realtime;
 mod draft;

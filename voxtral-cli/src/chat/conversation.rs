@@ -148,7 +148,9 @@ impl<'m, B: Backend> Conversation<'m, B> {
         let mut run = asked?;
         let written = match self.format {
             AnswerFormat::Text => output::stream(&mut run),
-            AnswerFormat::Json => run.try_for_each(|step| Ok(drop(step?))).map(|()| true),
+            AnswerFormat::Json => run
+                .try_fold(true, |_, step| step.map(|_| true))
+                .map_err(Into::into),
         };
         match written {
             Ok(printed) => {

@@ -116,8 +116,11 @@ mod tests {
         vec![call("aaaaaaaaa"), call("bbbbbbbbb")]
     }
 
+    /// Ids and contents.
+    type Pairs = Vec<(String, String)>;
+
     /// The results in these lines, and what was wrong with lines.
-    fn read(lines: &'static str) -> (Result<Option<Vec<(String, String)>>>, Vec<String>) {
+    fn read(lines: &'static str) -> (Result<Option<Pairs>>, Vec<String>) {
         let mut bad = Vec::new();
         let results = results(&calls(), &mut Lines::of(lines.as_bytes()), &mut |error| {
             bad.push(format!("{error:#}"));
@@ -131,7 +134,7 @@ mod tests {
         (results, bad)
     }
 
-    fn expected() -> Vec<(String, String)> {
+    fn expected() -> Pairs {
         let pair = |id: &str, content: &str| (id.to_owned(), content.to_owned());
         vec![
             pair("aaaaaaaaa", r#"{"ok":[1,null]}"#),

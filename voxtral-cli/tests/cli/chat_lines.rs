@@ -60,7 +60,7 @@ fn the_answers_are_those_of_single_questions_and_the_past_is_not_computed_again(
     let objects = scene.talk(&arguments, &lines).json();
     assert_eq!(objects.len(), 3);
     let single = |text: &[&str]| {
-        let arguments = [&arguments, &["-a", EN], text].concat();
+        let arguments = [&arguments[..], &["-a", EN], text].concat();
         scene.chat(&arguments).json()[0]["tokens"].clone()
     };
     assert_eq!(objects[0]["tokens"], single(&["digits"]));
@@ -151,13 +151,13 @@ fn a_question_without_an_answer_is_forgotten() {
     let scene = Scene::new();
     // Of eleven clips, the context holds ten.
     let lines = format!(
-        "{}too much\ndigits\n/save talk.json\n",
+        "{}too much\n/audio {EN}\ndigits\n/save talk.json\n",
         format!("/audio {EN}\n").repeat(11)
     );
     let ran = scene.talk(&[&["-q"], &SHORT[..]].concat(), &lines);
     assert_says(&ran.error(1), &["exceed the context"]);
     assert_eq!(roles(&saved(&scene)), ["user", "assistant"]);
-    assert_eq!(saved(&scene)["messages"][0]["content"][0]["text"], "digits");
+    assert_eq!(saved(&scene)["messages"][0]["content"][1]["text"], "digits");
 }
 
 #[test]
