@@ -91,6 +91,7 @@ fn works(device: Device) -> bool {
     impl Task for Probe {
         type Output = ();
         fn run<B: Backend>(self, device: B::Device) -> Result<()> {
+            B::prepare();
             // Devices are opened lazily, by the first operation.
             B::sync(&device)?;
             Ok(())
@@ -144,6 +145,7 @@ fn on_wgpu<G: burn_wgpu::graphics::GraphicsApi, T: Task>(task: T) -> Result<T::O
     use std::sync::Once;
     static OPEN: Once = Once::new();
     let device = burn_wgpu::WgpuDevice::default();
+    <burn_wgpu::Wgpu as Backend>::prepare();
     // A graphics interface that failed to open leaves room for the next.
     OPEN.call_once_force(|_| {
         burn_wgpu::init_setup::<G>(&device, burn_wgpu::RuntimeOptions::default());

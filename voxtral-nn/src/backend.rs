@@ -11,6 +11,9 @@ use crate::{Quantized, Weight, plain};
 /// what it can do faster. Overrides must agree with the default bodies, which are their oracle.
 // Verbs, since Burn already uses the nouns for operations of other shapes.
 pub trait Backend: burn_tensor::backend::Backend {
+    /// Called before the first tensor of a model is made, from any thread, any number of times.
+    fn prepare() {}
+
     /// The precision in which a product with a weight of `dtype` is computed: [`DType::F32`]
     /// widens the weight block by block, the weight's own precision rounds the input to it.
     #[must_use]
@@ -120,7 +123,29 @@ where
     I: burn_cubecl::IntElement,
     BT: burn_cubecl::element::BoolElement,
 {
+    fn prepare() {
+        one_stream();
+    }
+
     fn matmul_dtype(dtype: DType) -> DType {
         dtype
+    }
+}
+
+/// Lets the work of all threads pass through one stream, unless the program chose its own
+/// configuration or has used the device already.
+///
+/// With a stream for each thread, as is CubeCL's default, wgpu now and then gives wrong values in
+/// version 0.10: memory of one stream is written while another still reads it. One device runs one
+/// stream at a time in any case.
+#[cfg(feature = "cubecl")]
+fn one_stream() {
+    use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+
+    let mut config = CubeClRuntimeConfig::storage().lock();
+    if config.is_none() {
+        let mut chosen = CubeClRuntimeConfig::from_current_dir().override_from_env();
+        chosen.streaming.max_streams = 1;
+        *config = Some(chosen.into());
     }
 }

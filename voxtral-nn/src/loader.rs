@@ -38,6 +38,7 @@ pub struct Loader<'a, B: Backend> {
 impl<'a, B: Backend> Loader<'a, B> {
     /// A loader of this checkpoint onto this device.
     pub fn new(checkpoint: &'a Checkpoint, device: B::Device, precision: Precision) -> Self {
+        B::prepare();
         Self {
             checkpoint,
             device,
