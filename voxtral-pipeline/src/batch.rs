@@ -28,7 +28,7 @@ pub struct Batch<'m, B: Backend> {
 }
 
 enum Member<'m, B: Backend> {
-    Clip(Clip<'m, B>),
+    Clip(Box<Clip<'m, B>>),
     Conversation(Box<chat::Run<'m, B>>),
 }
 
@@ -192,7 +192,7 @@ impl<B: Backend> Batch<'_, B> {
     ) -> Result<(), PipelineError> {
         self.model.check_options(options)?;
         let clip = Clip::start(self.model, audio, options)?;
-        self.members.push((number, Member::Clip(clip)));
+        self.members.push((number, Member::Clip(Box::new(clip))));
         Ok(())
     }
 
@@ -239,12 +239,14 @@ impl<B: Backend> Batch<'_, B> {
     }
 }
 
+type Begin<'m, B, W, O> = fn(&mut Batch<'m, B>, usize, W) -> Result<Option<O>, PipelineError>;
+
 /// Jobs that are done together, and their results as they are finished.
 struct Together<'m, B: Backend, J, W, O, E> {
     batch: Batch<'m, B>,
     jobs: Fuse<J>,
     /// Adds a job to the batch, or does it at once.
-    begin: fn(&mut Batch<'m, B>, usize, W) -> Result<Option<O>, PipelineError>,
+    begin: Begin<'m, B, W, O>,
     /// The result in an event.
     output: fn(BatchEvent) -> Option<Result<O, PipelineError>>,
     /// Jobs that were taken.
