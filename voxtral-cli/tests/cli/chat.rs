@@ -136,15 +136,7 @@ fn a_broken_clip_is_answered_but_the_run_has_failed() {
 #[test]
 fn what_is_drawn_is_what_mistral_recommends() {
     let draw = |options: &[&str]| {
-        let arguments = [
-            "-f",
-            "json",
-            "--max-new-tokens",
-            "24",
-            "--seed",
-            "3",
-            "Hello!",
-        ];
+        let arguments = ["-f", "json", "--max-new-tokens", "24", "Hello!"];
         object(&Scene::new().chat(&[&arguments, options].concat()))
     };
     let mut different = 0;
@@ -157,7 +149,7 @@ fn what_is_drawn_is_what_mistral_recommends() {
     assert!(different > 0, "no seed tells one temperature from another");
     // Top-p of the default does not stand in the way of temperature 0.
     assert_eq!(
-        draw(&["--temperature", "0"]),
+        draw(&["--temperature", "0", "--seed", "3"]),
         draw(&["--temperature", "0", "--seed", "4"])
     );
 }
