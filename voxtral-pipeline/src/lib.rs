@@ -33,11 +33,13 @@ mod cancel;
 mod chat;
 #[cfg(feature = "demo")]
 mod demo;
+mod doubt;
 mod draft;
 mod error;
 mod feed;
 mod fusion;
 mod generate;
+mod language;
 mod model;
 mod sample;
 mod segments;
@@ -55,8 +57,10 @@ pub use chat::{
 };
 #[cfg(feature = "demo")]
 pub use demo::Demo;
+pub use doubt::{Doubt, Gap, Warning};
 pub use error::PipelineError;
 pub use feed::{FeedReader, FeedStopper, FeedWriter, feed};
+pub use language::{DetectedLanguage, LanguageSource};
 pub use model::{Builder, Progress, PromptSize, Voxtral};
 pub use sample::{Choice, Constraint, Sampler, SamplingOptions};
 pub use segments::{Segment, Segmenter, SubtitleFormat};

@@ -31,6 +31,12 @@ pub struct Segment {
     pub end: Duration,
     /// The words.
     pub text: String,
+    /// How sure the model is of them, from 0 to 1, where it is known; see [`Word::confidence`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f32>,
+    /// The words one by one, where their times are known.
+    #[serde(skip)]
+    pub words: Vec<Word>,
 }
 
 /// Puts words together to segments as they come: a segment ends with a sentence, before a pause of
@@ -57,12 +63,15 @@ impl Segmenter {
                 open.text.push_str(word.separator());
                 open.text.push_str(&word.word);
                 open.end = word.end;
+                open.words.push(word.clone());
             }
             None => {
                 self.open = Some(Segment {
                     start: word.start,
                     end: word.end,
                     text: word.word.clone(),
+                    confidence: None,
+                    words: vec![word.clone()],
                 });
             }
         }
@@ -119,7 +128,9 @@ impl SubtitleFormat {
 
     /// The entry of a segment, the `number`-th counted from 1.
     pub fn entry(self, number: usize, segment: &Segment) -> String {
-        let Segment { start, end, text } = segment;
+        let Segment {
+            start, end, text, ..
+        } = segment;
         // A line end or a tab would end the entry.
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         match self {
@@ -174,6 +185,7 @@ mod tests {
             word: text.trim().to_owned(),
             start: Duration::from_millis(start),
             end: Duration::from_millis(end),
+            confidence: None,
             spaced: text.starts_with(' '),
         }
     }
@@ -215,11 +227,15 @@ mod tests {
                 start: Duration::from_micros(80_400),
                 end: Duration::from_millis(1_500),
                 text: "a < b & c".into(),
+                confidence: None,
+                words: Vec::new(),
             },
             Segment {
                 start: Duration::from_secs(3_661),
                 end: Duration::from_millis(360_061_999),
                 text: "one\ttwo --> three\n".into(),
+                confidence: None,
+                words: Vec::new(),
             },
         ];
         assert_eq!(

@@ -311,6 +311,7 @@ impl<B: Backend> Session<'_, B> {
         Ok(Transcript {
             text: std::mem::take(&mut self.scribe.text).trim_end().to_owned(),
             language: None,
+            language_detected: None,
             duration: self.received(),
             model: self.model.name.clone(),
             finish: Finish::Stop,
@@ -318,6 +319,8 @@ impl<B: Backend> Session<'_, B> {
             truncated: self.state == State::Failed,
             segments: Some(segments(&words)),
             words: Some(words),
+            gaps: Vec::new(),
+            warnings: Vec::new(),
             tokens: std::mem::take(&mut self.scribe.tokens),
             timings: self.timings,
         })
@@ -496,6 +499,7 @@ impl<B: Backend> Session<'_, B> {
                 word: word.text,
                 start: time(word.start),
                 end: time(word.end),
+                confidence: None,
                 spaced: word.spaced,
             })
             .collect();

@@ -267,6 +267,7 @@ impl<'m, B: Backend> Clip<'m, B> {
         Transcript {
             text: written.text.trim_end().to_owned(),
             language: self.language.map(|language| language.to_string()),
+            language_detected: None,
             duration: self.duration,
             model: written.model,
             finish: written.finish,
@@ -274,6 +275,8 @@ impl<'m, B: Backend> Clip<'m, B> {
             truncated: self.truncated,
             words: None,
             segments: None,
+            gaps: Vec::new(),
+            warnings: Vec::new(),
             tokens: written.tokens,
             timings: written.timings,
         }

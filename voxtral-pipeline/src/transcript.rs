@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use voxtral_tokenizer::{TextDecoder, Tokenizer};
 
-use crate::{Choice, SamplingOptions, Segment, SubtitleFormat, Word, sample::StopStrings};
+use crate::{
+    Choice, DetectedLanguage, Gap, SamplingOptions, Segment, SubtitleFormat, Warning, Word,
+    sample::StopStrings,
+};
 
 /// One generated token.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -82,8 +85,11 @@ pub struct Timings {
 pub struct Transcript {
     /// The words.
     pub text: String,
-    /// The language that was asked for.
+    /// The language that was asked for, or else found out.
     pub language: Option<String>,
+    /// How the language was found out, where it was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language_detected: Option<DetectedLanguage>,
     /// Length of the audio in seconds.
     #[serde(serialize_with = "seconds")]
     pub duration: Duration,
@@ -103,6 +109,12 @@ pub struct Transcript {
     /// The words in groups that a person reads at once, where the model tells times.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub segments: Option<Vec<Segment>>,
+    /// Sound that has no text and is not silent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+    /// Text that may not be what was said.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
     /// Every generated token, special ones and the end token included.
     pub tokens: Vec<Token>,
     /// Where the time went.
