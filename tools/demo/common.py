@@ -19,6 +19,8 @@ WORDS = {
 
 # Ids of the special tokens of the 2507 models.
 BOS, EOS, INST, END_INST, PAD, AUDIO, BEGIN_AUDIO, TRANSCRIBE = 1, 2, 3, 4, 11, 24, 25, 34
+AVAILABLE_TOOLS, END_AVAILABLE_TOOLS, TOOL_RESULTS, END_TOOL_RESULTS, TOOL_CALLS, ARGS = 5, 6, 7, 8, 9, 32
+SYSTEM_PROMPT, END_SYSTEM_PROMPT = 17, 18
 SPECIAL_TOKENS = {
     0: "<unk>", 1: "<s>", 2: "</s>", 3: "[INST]", 4: "[/INST]", 5: "[AVAILABLE_TOOLS]", 6: "[/AVAILABLE_TOOLS]",
     7: "[TOOL_RESULTS]", 8: "[/TOOL_RESULTS]", 9: "[TOOL_CALLS]", 10: "[IMG]", 11: "<pad>", 12: "[IMG_BREAK]",
@@ -34,7 +36,7 @@ AUDIO_TOKENS = 375  # per 30 s window
 
 
 def tekken(
-    num_text: int = NUM_TEXT, version: str = "v11", special: dict = SPECIAL_TOKENS, audio: dict = AUDIO_SECTION
+    num_text: int = NUM_TEXT, version: str = "v13", special: dict = SPECIAL_TOKENS, audio: dict = AUDIO_SECTION
 ) -> dict:
     """The genuine vocabulary cut to its first entries, with special tokens and audio section (those of 2507)."""
     source = Path(mistral_common.__file__).parent / "data" / "tekken_240911.json"

@@ -2,7 +2,8 @@
 
 Writes `<eval>/utterances.flac` (all utterances one after the other, 8 bits, 16 kHz: the rounded samples are
 the test audio), `<eval>/utterances.json` (what is spoken, and what `VoxtralForConditionalGeneration` in
-float32 makes of it, greedily) and `<samples>/digits-xx.wav`; prints the word error rates.
+float32 makes of it, greedily), `<eval>/conversations.json` (questions on the same audio and what it answers)
+and `<samples>/digits-xx.wav`; prints the word error rates and the shares of right answers.
 
     python tools/demo/evaluate.py --speech target/demo/speech --model voxtral-pipeline/demo \\
         --eval tests/data/demo-eval --samples samples
@@ -20,6 +21,7 @@ import torch
 from transformers import VoxtralForConditionalGeneration, WhisperFeatureExtractor
 from transformers.utils import logging
 
+import conversations
 from common import (
     EOS, LANGUAGES, SAMPLE_RATE, WINDOW, WORDS, decode, degrade, load_tokenizer, prompt, quantise, word_error_rate,
 )  # fmt: skip
@@ -71,29 +73,34 @@ class Transcriber:
         self.tokenizer = load_tokenizer(folder)
 
     @torch.no_grad()
+    def generate(self, prompts: list[list[int]], clips: list[list[np.ndarray]]) -> list[list[int]]:
+        """Generated ids of prompts of one length over their clips, EOS included."""
+        mel = np.concatenate(
+            [
+                self.features(
+                    x, sampling_rate=SAMPLE_RATE, padding=True, truncation=False, pad_to_multiple_of=WINDOW,
+                    return_tensors="np",
+                )["input_features"]
+                for row in clips
+                for x in row
+            ]
+        )  # fmt: skip
+        ids = torch.tensor(prompts)
+        new = self.model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            input_features=torch.from_numpy(mel),
+            max_new_tokens=64,
+            do_sample=False,
+        )
+        return [row[: row.index(EOS) + 1] if EOS in row else row for row in new[:, ids.shape[1] :].tolist()]
+
     def __call__(self, clips: list[np.ndarray], language: str | None, batch: int = 10) -> list[list[int]]:
-        """Generated ids of each clip, EOS included."""
+        """Generated ids of the transcript of each clip."""
         out = []
         for i in range(0, len(clips), batch):
-            mel = np.concatenate(
-                [
-                    self.features(
-                        x, sampling_rate=SAMPLE_RATE, padding=True, truncation=False, pad_to_multiple_of=WINDOW,
-                        return_tensors="np",
-                    )["input_features"]
-                    for x in clips[i : i + batch]
-                ]
-            )  # fmt: skip
-            ids = torch.tensor([prompt(self.tokenizer, language)] * len(mel))
-            new = self.model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                input_features=torch.from_numpy(mel),
-                max_new_tokens=64,
-                do_sample=False,
-            )
-            for row in new[:, ids.shape[1] :].tolist():
-                out.append(row[: row.index(EOS) + 1] if EOS in row else row)
+            part = [[x] for x in clips[i : i + batch]]
+            out += self.generate([prompt(self.tokenizer, language)] * len(part), part)
         return out
 
     def text(self, ids: list[int]) -> str:
@@ -156,6 +163,8 @@ def main() -> None:
     lines = ",\n".join(json.dumps(r, ensure_ascii=False) for r in records)
     (args.eval / "utterances.json").write_text(f"[\n{lines}\n]\n")
     report(records)
+    spoken = [{"language": r["language"], "words": r["reference"].split(), "voice": r["voice"]} for r in records]
+    conversations.evaluate(transcribe, spoken, clips, args.seed, args.eval / "conversations.json")
 
     args.samples.mkdir(parents=True, exist_ok=True)
     for language, (voice, digits) in SAMPLES.items():

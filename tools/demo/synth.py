@@ -51,6 +51,21 @@ VARIANTS = {
 }  # fmt: skip
 SPLITS = {"train": 0, "dev": 1, "test": 2}
 
+# English accents differ most in vowels, and espeak-ng has few of them: in training each speaker of half of the
+# English utterances says a digit in one of these ways (phonemes of espeak-ng).
+PHONEMES = {
+    "zero": ["z'i@roU", "z'i:rO:", "z'i@raU", "z'EroU"],
+    "one": ["w'0n", "w'Vn", "w'Un", "w'an"],
+    "two": ["t'u:", "t'u", "t'Iu:"],
+    "three": ["Tr'i:", "fr'i:", "tr'i:", "Tr'eI"],
+    "four": ["f'o@", "f'O:", "f'oU", "f'o@r"],
+    "five": ["f'aIv", "f'OIv", "f'A:v", "f'VIv"],
+    "six": ["s'Iks", "s'i:ks", "s'Eks", "s'@ks"],
+    "seven": ["s'Ev@n", "s'IvIn", "s'avn", "s'eIv@n"],
+    "eight": ["'eIt", "'aIt", "'e:t", "'Et"],
+    "nine": ["n'aIn", "n'OIn", "n'A:n", "n'VIn"],
+}
+
 
 def draw(seed: int, split: str, index: int) -> dict:
     """What utterance `index` of `split` says, and how."""
@@ -61,7 +76,7 @@ def draw(seed: int, split: str, index: int) -> dict:
     count = int(rng.choice([1, 1, 2, 3, 4, 5, 6, 7, 8, 8]) if split == "train" else rng.integers(1, 9))
     words = [WORDS[language][d] for d in rng.integers(0, 10, count)]
     comma = rng.random() < 0.5
-    return {
+    what = {
         "language": language,
         "voice": "+".join(filter(None, [str(rng.choice(accents)), str(rng.choice(VARIANTS[split]))])),
         "words": words,
@@ -70,11 +85,15 @@ def draw(seed: int, split: str, index: int) -> dict:
         "pitch": int(rng.integers(20, 81)),
         "gap": int(rng.integers(0, 3 if comma else 11)),
     }
+    if split == "train" and language == "en" and rng.random() < 0.5:
+        said = {word: f"[[{rng.choice(ways)}]]" for word, ways in PHONEMES.items()}
+        what["said"] = [said[word] for word in words]
+    return what
 
 
 def speak(what: dict) -> np.ndarray:
     """Run espeak-ng; returns trimmed int16 samples at 16 kHz."""
-    text = (", " if what["comma"] else " ").join(what["words"])
+    text = (", " if what["comma"] else " ").join(what.get("said", what["words"]))
     command = ["espeak-ng", "-v", what["voice"], "-s", str(what["speed"]), "-p", str(what["pitch"])]
     wav = subprocess.run([*command, "-g", str(what["gap"]), "--stdout", text], capture_output=True, check=True).stdout
     x = np.frombuffer(wav[44 : 44 + (len(wav) - 44) // 2 * 2], dtype="<i2").astype(np.float32) / 32768
