@@ -11,7 +11,12 @@ use crate::{input, state};
 
 /// Opens the journal of a file, beside its output, or below the folder of the program's state if
 /// that goes to stdout.
-pub(crate) fn open(path: &Path, input: &Path, model: &str, options: &LongOptions) -> Result<Journal> {
+pub(crate) fn open(
+    path: &Path,
+    input: &Path,
+    model: &str,
+    options: &LongOptions,
+) -> Result<Journal> {
     Ok(Journal::open(path, &key(input, model, options)?)?)
 }
 
@@ -25,11 +30,15 @@ pub(crate) fn path(input: &Path, output: Option<&Path>) -> Result<PathBuf> {
         name.push(".journal");
         return Ok(name.into());
     }
-    let input = fs::canonicalize(input)
-        .with_context(|| format!("cannot find `{}`", input.display()))?;
+    let input =
+        fs::canonicalize(input).with_context(|| format!("cannot find `{}`", input.display()))?;
     // One name for the whole path.
-    let name = input.to_string_lossy().replace('%', "%25").replace(['/', '\\', ':'], "%2F");
-    let folder = state::folder().context("no folder for journals: write to a file with `--output`")?;
+    let name = input
+        .to_string_lossy()
+        .replace('%', "%25")
+        .replace(['/', '\\', ':'], "%2F");
+    let folder =
+        state::folder().context("no folder for journals: write to a file with `--output`")?;
     let folder = folder.join("journals");
     fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make folder `{}`", folder.display()))?;
@@ -38,15 +47,21 @@ pub(crate) fn path(input: &Path, output: Option<&Path>) -> Result<PathBuf> {
 
 /// All that the text of a window depends on.
 fn key(input: &Path, model: &str, options: &LongOptions) -> Result<JournalKey> {
-    let found = fs::metadata(input)
-        .with_context(|| format!("cannot open `{}`", input.display()))?;
-    let modified = found.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let found =
+        fs::metadata(input).with_context(|| format!("cannot open `{}`", input.display()))?;
+    let modified = found
+        .modified()
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     let path = fs::canonicalize(input).unwrap_or_else(|_| input.to_owned());
     let transcribe = &options.transcribe;
     let key = [
         ("file", path.display().to_string()),
         ("size", found.len().to_string()),
-        ("time of change", format!("{:?}", modified.unwrap_or_default())),
+        (
+            "time of change",
+            format!("{:?}", modified.unwrap_or_default()),
+        ),
         ("model", model.to_owned()),
         ("vad", format!("{:?}", options.vad)),
         ("window", format!("{:?}", options.window)),

@@ -132,7 +132,9 @@ impl Shown {
         if let (true, Some(total)) = (self.show.bar, total)
             && done < total
         {
-            let speed = speed.map(|speed| format!("{speed:.1}x")).unwrap_or_default();
+            let speed = speed
+                .map(|speed| format!("{speed:.1}x"))
+                .unwrap_or_default();
             progress::show(Stage::Transcribing, done.as_secs(), total.as_secs(), &speed);
         } else {
             progress::clear();

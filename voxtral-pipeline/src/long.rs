@@ -549,10 +549,7 @@ where
 }
 
 /// Stretches of a recording to hear, once nothing waits to be told.
-fn gather(
-    recording: &mut Recording,
-    room: usize,
-) -> Result<Vec<listener::Job>, PipelineError> {
+fn gather(recording: &mut Recording, room: usize) -> Result<Vec<listener::Job>, PipelineError> {
     loop {
         drain(recording)?;
         if recording.closed {

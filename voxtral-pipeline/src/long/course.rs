@@ -75,7 +75,9 @@ impl Attempt {
     }
 
     fn transcripts(&self) -> impl Iterator<Item = &Transcript> {
-        self.parts.iter().filter_map(|part| part.transcript.as_ref())
+        self.parts
+            .iter()
+            .filter_map(|part| part.transcript.as_ref())
     }
 
     fn characters(&self) -> usize {
@@ -83,7 +85,9 @@ impl Attempt {
     }
 
     fn language(&self) -> Option<&str> {
-        let mut detected = self.transcripts().filter_map(|t| t.language_detected.as_ref());
+        let mut detected = self
+            .transcripts()
+            .filter_map(|t| t.language_detected.as_ref());
         detected.next().map(|detected| &*detected.language)
     }
 
@@ -104,7 +108,9 @@ impl Attempt {
             _ => 2.0,
         };
         let doubts = self.doubts.iter();
-        doubts.map(|found| weight(found) * found.range.len() as f64).sum()
+        doubts
+            .map(|found| weight(found) * found.range.len() as f64)
+            .sum()
     }
 }
 
@@ -160,11 +166,7 @@ pub(super) struct Course {
 }
 
 impl Course {
-    pub(super) fn new(
-        windows: Windows,
-        options: LongOptions,
-        journal: Option<Journal>,
-    ) -> Self {
+    pub(super) fn new(windows: Windows, options: LongOptions, journal: Option<Journal>) -> Self {
         Self {
             windows,
             options,
@@ -224,7 +226,10 @@ impl Course {
         let ends = transcript.stop.is_some();
         let mut of_trials = self.trials.iter_mut().enumerate();
         let found = of_trials.find_map(|(number, trial)| {
-            let mut parts = trial.current.iter_mut().flat_map(|attempt| &mut attempt.parts);
+            let mut parts = trial
+                .current
+                .iter_mut()
+                .flat_map(|attempt| &mut attempt.parts);
             let part = parts.find(|part| part.job == Some(job))?;
             part.transcript = Some(transcript.clone());
             Some(number)
@@ -237,7 +242,11 @@ impl Course {
             self.trials.truncate(number + 1);
             self.exhausted = true;
         }
-        if self.trials[number].current.as_ref().is_some_and(Attempt::is_complete) {
+        if self.trials[number]
+            .current
+            .as_ref()
+            .is_some_and(Attempt::is_complete)
+        {
             self.judge(number);
         }
         self.settle()
@@ -384,7 +393,8 @@ impl Course {
 
     fn remember_language(&mut self, language: Option<String>) {
         self.languages.extend(language);
-        self.languages.drain(..self.languages.len().saturating_sub(2));
+        self.languages
+            .drain(..self.languages.len().saturating_sub(2));
     }
 
     /// What the first window waits for.
@@ -440,7 +450,11 @@ fn parts(window: &Window, way: &Way, vad: Vad) -> Vec<Range<usize>> {
         Vad::On => Some(activity.speech()),
     };
     // Of what is not speech, only what is around it.
-    let span = match (vad, active.and_then(<[_]>::first), active.and_then(<[_]>::last)) {
+    let span = match (
+        vad,
+        active.and_then(<[_]>::first),
+        active.and_then(<[_]>::last),
+    ) {
         (Vad::On, Some(first), Some(last)) => {
             let margin = window.samples_of(MARGIN);
             first.start.saturating_sub(margin)..(last.end + margin).min(len)
@@ -458,10 +472,11 @@ fn parts(window: &Window, way: &Way, vad: Vad) -> Vec<Range<usize>> {
     let starts = [span.start].into_iter().chain(cuts.iter().copied());
     let ends = cuts.iter().copied().chain([span.end]);
     let parts = starts.zip(ends).map(|(start, end)| start..end);
-    let audible = |part: &Range<usize>| {
-        active.is_none_or(|active| !stitch::within(active, part).is_empty())
-    };
-    parts.filter(|part| !part.is_empty() && audible(part)).collect()
+    let audible =
+        |part: &Range<usize>| active.is_none_or(|active| !stitch::within(active, part).is_empty());
+    parts
+        .filter(|part| !part.is_empty() && audible(part))
+        .collect()
 }
 
 /// The caller's options, for this way.
@@ -522,7 +537,11 @@ fn best(attempts: Vec<Attempt>) -> Option<Attempt> {
     let first = attempts.next()?;
     // The first of equals.
     let mut best = attempts.fold(first, |best, attempt| {
-        if attempt.badness() < best.badness() { attempt } else { best }
+        if attempt.badness() < best.badness() {
+            attempt
+        } else {
+            best
+        }
     });
     // Less text than usual, however it is heard: it is how they speak there.
     let agreed = most as f64 <= MORE_TEXT * best.characters() as f64;

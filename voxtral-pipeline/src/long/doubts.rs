@@ -125,8 +125,8 @@ impl Heard<'_> {
 
     /// No text is right where nobody speaks.
     fn without_text(&self) -> Vec<Found> {
-        let silent = self.speech_seconds() < SPEECH_WITH_TEXT
-            && self.seconds(self.sound) < SOUND_WITH_TEXT;
+        let silent =
+            self.speech_seconds() < SPEECH_WITH_TEXT && self.seconds(self.sound) < SOUND_WITH_TEXT;
         match (silent, self.sound.first(), self.sound.last()) {
             (false, Some(first), Some(last)) => vec![Found {
                 range: first.start..last.end,
@@ -146,7 +146,9 @@ impl Heard<'_> {
         let sample = |time: Duration| (time.as_secs_f64() * f64::from(self.sample_rate)) as usize;
         let mut holes = Vec::new();
         let mut from = 0;
-        let spans = words.iter().map(|word| (sample(word.start), sample(word.end)));
+        let spans = words
+            .iter()
+            .map(|word| (sample(word.start), sample(word.end)));
         for (start, end) in spans.chain([(self.samples, self.samples)]) {
             let hole: Vec<Range<usize>> = self
                 .speech

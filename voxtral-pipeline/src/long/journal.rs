@@ -60,10 +60,9 @@ impl Journal {
             file,
             finished: VecDeque::new(),
         };
-        let lines = journal.lines().map_err(failed)?;
+        let (lines, whole) = journal.lines().map_err(failed)?;
         match lines.split_first() {
             None => {
-                journal.file.set_len(0).map_err(failed)?;
                 journal.append(&Header {
                     voxtral_journal: VERSION,
                     key: key.clone(),
@@ -71,6 +70,9 @@ impl Journal {
             }
             Some((header, windows)) => {
                 journal.check(header, key)?;
+                // What was being written when the run was stopped.
+                journal.file.set_len(whole).map_err(failed)?;
+                journal.file.seek(SeekFrom::Start(whole)).map_err(failed)?;
                 journal.finished = journal.read(windows)?.into();
             }
         }
@@ -87,8 +89,8 @@ impl Journal {
         self.finished.is_empty()
     }
 
-    /// The whole lines; what is behind them is cut off.
-    fn lines(&mut self) -> io::Result<Vec<String>> {
+    /// The whole lines, and where they end.
+    fn lines(&mut self) -> io::Result<(Vec<String>, u64)> {
         let mut reader = BufReader::new(&mut self.file);
         let (mut lines, mut whole) = (Vec::new(), 0);
         let mut line = Vec::new();
@@ -97,12 +99,11 @@ impl Journal {
             lines.push(String::from_utf8_lossy(&line).into_owned());
             line.clear();
         }
-        self.file.seek(SeekFrom::Start(whole))?;
-        // What is no journal is not touched.
-        if lines.first().is_none_or(|line| line.contains("voxtral_journal")) && !lines.is_empty() {
-            self.file.set_len(whole)?;
+        if lines.is_empty() {
+            // Of a header that is torn, or of what is none.
+            lines.extend((!line.is_empty()).then(|| String::from_utf8_lossy(&line).into_owned()));
         }
-        Ok(lines)
+        Ok((lines, whole))
     }
 
     fn check(&self, header: &str, key: &JournalKey) -> Result<(), PipelineError> {
@@ -114,7 +115,13 @@ impl Journal {
         };
         let header: Header = match serde_json::from_str(header) {
             Ok(header) => header,
-            Err(_) => return Err(other("first line", header.trim().chars().take(40).collect(), "the header of a journal".into())),
+            Err(_) => {
+                return Err(other(
+                    "first line",
+                    header.trim().chars().take(40).collect(),
+                    "the header of a journal".into(),
+                ));
+            }
         };
         if header.voxtral_journal != VERSION {
             let found = header.voxtral_journal.to_string();

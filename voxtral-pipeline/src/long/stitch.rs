@@ -6,9 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{doubts::Found, windows::Window};
-use crate::{
-    DetectedLanguage, Finish, Gap, Segment, Timings, Token, Transcript, Warning, Word,
-};
+use crate::{DetectedLanguage, Finish, Gap, Segment, Timings, Token, Transcript, Warning, Word};
 
 /// A window that is done with, with times from the beginning of the recording.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,13 +77,17 @@ pub(super) fn settle<'t>(
         settled.tokens.extend_from_slice(&part.tokens);
         add_timings(&mut settled.timings, &part.timings);
         let offset = time(range.start);
-        settled.segments.extend(segments(part, |segment| {
-            // Without times, what is known is where there is sound.
-            let audible = within(window.activity.sound(), &range);
-            let (first, last) = (audible.first(), audible.last());
-            segment.start = time(range.start + first.map_or(0, |sound| sound.start));
-            segment.end = time(range.start + last.map_or(range.len(), |sound| sound.end));
-        }, offset));
+        settled.segments.extend(segments(
+            part,
+            |segment| {
+                // Without times, what is known is where there is sound.
+                let audible = within(window.activity.sound(), &range);
+                let (first, last) = (audible.first(), audible.last());
+                segment.start = time(range.start + first.map_or(0, |sound| sound.start));
+                segment.end = time(range.start + last.map_or(range.len(), |sound| sound.end));
+            },
+            offset,
+        ));
         match (&mut words, &part.words) {
             (Some(all), Some(part)) => all.extend(part.iter().map(|word| moved(word, offset))),
             // A part without a word has none to tell of.
@@ -107,13 +109,12 @@ pub(super) fn settle<'t>(
 }
 
 /// The segments of a part: its own, or one whose times are set by `place`.
-fn segments(
-    part: &Transcript,
-    place: impl Fn(&mut Segment),
-    offset: Duration,
-) -> Vec<Segment> {
+fn segments(part: &Transcript, place: impl Fn(&mut Segment), offset: Duration) -> Vec<Segment> {
     if let Some(segments) = &part.segments {
-        return segments.iter().map(|segment| moved_segment(segment, offset)).collect();
+        return segments
+            .iter()
+            .map(|segment| moved_segment(segment, offset))
+            .collect();
     }
     if part.text.trim().is_empty() {
         return Vec::new();
@@ -154,7 +155,11 @@ fn moved_segment(segment: &Segment, offset: Duration) -> Segment {
     Segment {
         start: segment.start + offset,
         end: segment.end + offset,
-        words: segment.words.iter().map(|word| moved(word, offset)).collect(),
+        words: segment
+            .words
+            .iter()
+            .map(|word| moved(word, offset))
+            .collect(),
         ..segment.clone()
     }
 }
