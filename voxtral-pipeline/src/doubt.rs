@@ -19,6 +19,17 @@ pub struct Gap {
     pub reason: Doubt,
 }
 
+impl Gap {
+    /// What is lost of a file that ends here, of a length that it states, or that is not known.
+    pub(crate) fn truncated(end: Duration, stated: Option<Duration>) -> Self {
+        Self {
+            start: end,
+            end: stated.unwrap_or(end).max(end),
+            reason: Doubt::Truncated,
+        }
+    }
+}
+
 /// Text that may not be what was said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -14,6 +14,7 @@ mod chat_lines;
 mod interrupt;
 #[cfg(unix)]
 mod listen;
+mod long;
 #[cfg(feature = "mic")]
 mod mic;
 mod model;

@@ -5,114 +5,26 @@
 //! recordings can share a model.
 
 use std::collections::VecDeque;
-use std::ops::Range;
-use std::time::Duration;
 
 use voxtral_audio::Audio;
 
 use super::{
-    LongOptions, MARGIN, Vad,
-    doubts::{Found, Heard, characters},
+    LongOptions, Vad,
+    attempt::{self, Attempt, OTHER_WAYS, Part, Way},
     journal::Journal,
     listener::Job,
     stitch::{self, Settled},
     windows::{Window, Windows},
 };
-use crate::{Doubt, PipelineError, TranscribeOptions, Transcript};
+use crate::{PipelineError, Transcript};
 
 /// Windows that are heard before the first of them is settled, beside those that are heard together:
 /// whether a language flips is known when the window behind was heard.
 const AHEAD: usize = 2;
 
-/// The shortest window that is cut for another try.
-const SHORTEST_CUT: Duration = Duration::from_secs(2);
-
-/// The temperature of the last try.
-const WARM: f32 = 0.2;
-
 /// Windows whose rate of speech is remembered, and of which so many must be known.
 const RATES: usize = 9;
 const LEAST_RATES: usize = 3;
-
-/// A try with more text than another by this factor contradicts it.
-const MORE_TEXT: f64 = 1.3;
-
-/// A way to hear a window.
-#[derive(Debug, Clone, PartialEq)]
-enum Way {
-    Whole,
-    /// In two parts.
-    Halves,
-    /// In three parts, so cut elsewhere.
-    Thirds,
-    /// Whole, with tokens drawn at a small temperature.
-    Warm,
-    /// Whole, in the language of the windows around.
-    Language(String),
-}
-
-/// The ways of a window that is doubtful, in their order.
-const OTHER_WAYS: [Way; 3] = [Way::Halves, Way::Thirds, Way::Warm];
-
-/// A part of a window.
-struct Part {
-    range: Range<usize>,
-    /// The job that hears it, once it was given away.
-    job: Option<usize>,
-    transcript: Option<Transcript>,
-}
-
-/// A window heard in one way.
-struct Attempt {
-    way: Way,
-    parts: Vec<Part>,
-    doubts: Vec<Found>,
-}
-
-impl Attempt {
-    fn is_complete(&self) -> bool {
-        self.parts.iter().all(|part| part.transcript.is_some())
-    }
-
-    fn transcripts(&self) -> impl Iterator<Item = &Transcript> {
-        self.parts
-            .iter()
-            .filter_map(|part| part.transcript.as_ref())
-    }
-
-    fn characters(&self) -> usize {
-        self.transcripts().map(|t| characters(&t.text)).sum()
-    }
-
-    fn language(&self) -> Option<&str> {
-        let mut detected = self
-            .transcripts()
-            .filter_map(|t| t.language_detected.as_ref());
-        detected.next().map(|detected| &*detected.language)
-    }
-
-    /// The mean log-probability of its tokens.
-    fn logprob(&self) -> f64 {
-        let tokens = self.transcripts().flat_map(|t| &t.tokens);
-        let (sum, count) = tokens.fold((0.0, 0_u32), |(sum, count), token| {
-            (sum + f64::from(token.logprob), count + 1)
-        });
-        sum / f64::from(count.max(1))
-    }
-
-    /// How bad its doubts are: samples, times a weight.
-    fn badness(&self) -> f64 {
-        let weight = |found: &Found| match found.reason {
-            Doubt::Empty | Doubt::Repeats | Doubt::Runaway => 3.0,
-            _ if found.relative => 1.0,
-            _ => 2.0,
-        };
-        let doubts = self.doubts.iter();
-        doubts
-            .map(|found| weight(found) * found.range.len() as f64)
-            .sum()
-    }
-}
 
 /// A window until it is settled.
 struct Trial {
@@ -132,7 +44,7 @@ struct Trial {
 
 impl Trial {
     fn begin(&mut self, way: Way, vad: Vad) {
-        let ranges = parts(&self.window, &way, vad);
+        let ranges = attempt::parts(&self.window, &way, vad);
         let part = |range| Part {
             range,
             job: None,
@@ -268,7 +180,7 @@ impl Course {
                     id: self.next_job,
                     start: trial.window.start + part.range.start as u64,
                     audio: Audio::new(samples, rate)?,
-                    options: options(&self.options.transcribe, &attempt.way)?,
+                    options: attempt::options(&self.options.transcribe, &attempt.way)?,
                 });
                 part.job = Some(self.next_job);
                 self.next_job += 1;
@@ -321,9 +233,12 @@ impl Course {
         let Some(mut attempt) = trial.current.take() else {
             return;
         };
-        attempt.doubts = doubts(&trial.window, &attempt, rate, usual, limited);
+        attempt.doubts = attempt::doubts(&trial.window, &attempt, rate, usual, limited);
         if let Way::Language(_) = attempt.way {
-            trial.accepted = trial.accepted.take().map(|found| unflipped(found, attempt));
+            trial.accepted = trial
+                .accepted
+                .take()
+                .map(|found| attempt::unflipped(found, attempt));
             return;
         }
         if attempt.doubts.is_empty() {
@@ -331,16 +246,16 @@ impl Course {
         } else {
             trial.attempts.push(attempt);
             let vad = self.options.vad;
-            let whole = parts(&trial.window, &Way::Whole, vad);
+            let whole = attempt::parts(&trial.window, &Way::Whole, vad);
             let other = std::iter::from_fn(|| trial.ways.pop_front())
-                .find(|way| *way == Way::Warm || parts(&trial.window, way, vad) != whole);
+                .find(|way| *way == Way::Warm || attempt::parts(&trial.window, way, vad) != whole);
             match other {
                 Some(way) => trial.begin(way, vad),
-                None => trial.accepted = best(std::mem::take(&mut trial.attempts)),
+                None => trial.accepted = attempt::best(std::mem::take(&mut trial.attempts)),
             }
         }
         if let Some(accepted) = &trial.accepted
-            && let Some(characters) = rate_of(&trial.window, accepted, rate)
+            && let Some(characters) = attempt::rate_of(&trial.window, accepted, rate)
         {
             self.rates.push_back(characters);
             self.rates.drain(..self.rates.len().saturating_sub(RATES));
@@ -439,134 +354,4 @@ enum First {
     IsSettled,
     /// Before and behind it, this language is spoken.
     IsIn(String),
-}
-
-/// The parts of a window that are heard in this way.
-fn parts(window: &Window, way: &Way, vad: Vad) -> Vec<Range<usize>> {
-    let (activity, len) = (&window.activity, window.samples.len());
-    let active = match vad {
-        Vad::Off => None,
-        Vad::Auto => Some(activity.sound()),
-        Vad::On => Some(activity.speech()),
-    };
-    // Of what is not speech, only what is around it.
-    let span = match (
-        vad,
-        active.and_then(<[_]>::first),
-        active.and_then(<[_]>::last),
-    ) {
-        (Vad::On, Some(first), Some(last)) => {
-            let margin = window.samples_of(MARGIN);
-            first.start.saturating_sub(margin)..(last.end + margin).min(len)
-        }
-        _ => 0..len,
-    };
-    let fraction = |of: usize| span.start + span.len() * of / 24;
-    let cut = |from, to| activity.cut(fraction(from)..fraction(to));
-    let short = span.len() < window.samples_of(SHORTEST_CUT);
-    let cuts = match way {
-        Way::Halves if !short => vec![cut(9, 15)],
-        Way::Thirds if !short => vec![cut(6, 10), cut(14, 18)],
-        _ => Vec::new(),
-    };
-    let starts = [span.start].into_iter().chain(cuts.iter().copied());
-    let ends = cuts.iter().copied().chain([span.end]);
-    let parts = starts.zip(ends).map(|(start, end)| start..end);
-    let audible =
-        |part: &Range<usize>| active.is_none_or(|active| !stitch::within(active, part).is_empty());
-    parts
-        .filter(|part| !part.is_empty() && audible(part))
-        .collect()
-}
-
-/// The caller's options, for this way.
-fn options(options: &TranscribeOptions, way: &Way) -> Result<TranscribeOptions, PipelineError> {
-    let mut options = options.clone();
-    match way {
-        Way::Whole | Way::Halves | Way::Thirds => {}
-        Way::Warm => {
-            options.sampling.temperature = options.sampling.temperature.max(WARM);
-            options.sampling.seed = options.sampling.seed.wrapping_add(1);
-        }
-        Way::Language(language) => options.language = Some(language.parse()?),
-    }
-    Ok(options)
-}
-
-/// All doubts of an attempt, in samples of the window.
-fn doubts(
-    window: &Window,
-    attempt: &Attempt,
-    sample_rate: u32,
-    usual: Option<f64>,
-    limited: bool,
-) -> Vec<Found> {
-    let mut doubts = Vec::new();
-    for part in &attempt.parts {
-        let Some(transcript) = &part.transcript else {
-            continue;
-        };
-        let heard = Heard {
-            transcript,
-            samples: part.range.len(),
-            sample_rate,
-            sound: &stitch::within(window.activity.sound(), &part.range),
-            speech: &stitch::within(window.activity.speech(), &part.range),
-            usual,
-            limited,
-        };
-        doubts.extend(heard.doubts().into_iter().map(|found| Found {
-            range: found.range.start + part.range.start..found.range.end + part.range.start,
-            ..found
-        }));
-    }
-    doubts
-}
-
-/// Characters per second of speech of an attempt without doubts.
-fn rate_of(window: &Window, attempt: &Attempt, sample_rate: u32) -> Option<f64> {
-    let speech: usize = window.activity.speech().iter().map(Range::len).sum();
-    let seconds = speech as f64 / f64::from(sample_rate);
-    (attempt.doubts.is_empty() && seconds >= 4.0).then(|| attempt.characters() as f64 / seconds)
-}
-
-/// The best of attempts that are all doubtful.
-fn best(attempts: Vec<Attempt>) -> Option<Attempt> {
-    let most = attempts.iter().map(Attempt::characters).max().unwrap_or(0);
-    let mut attempts = attempts.into_iter();
-    let first = attempts.next()?;
-    // The first of equals.
-    let mut best = attempts.fold(first, |best, attempt| {
-        if attempt.badness() < best.badness() {
-            attempt
-        } else {
-            best
-        }
-    });
-    // Less text than usual, however it is heard: it is how they speak there.
-    let agreed = most as f64 <= MORE_TEXT * best.characters() as f64;
-    if agreed {
-        best.doubts.retain(|found| !found.relative);
-    }
-    Some(best)
-}
-
-/// What to believe of a window whose language is not that of its neighbours, found out by itself or
-/// in their language: the other, if it is as good in every respect.
-fn unflipped(found: Attempt, other: Attempt) -> Attempt {
-    if other.badness() <= found.badness() && other.logprob() >= found.logprob() {
-        return other;
-    }
-    let mut found = found;
-    let range = match (found.parts.first(), found.parts.last()) {
-        (Some(first), Some(last)) => first.range.start..last.range.end,
-        _ => 0..0,
-    };
-    found.doubts.push(Found {
-        range,
-        reason: Doubt::LanguageFlips,
-        gap: false,
-        relative: false,
-    });
-    found
 }
