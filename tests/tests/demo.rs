@@ -18,6 +18,7 @@ pub(crate) struct Utterance {
     start: usize,
     samples: usize,
     prompt_language: Option<String>,
+    pub(crate) language: String,
     pub(crate) reference: String,
     transformers_text: String,
     transformers_ids: Vec<u32>,
