@@ -8,11 +8,12 @@
     reason = "a test that unwraps an error has failed"
 )]
 
+use std::io::{Cursor, Read};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use burn_flex::Flex;
-use voxtral_pipeline::{Session, SessionOptions, Voxtral};
+use voxtral_pipeline::{Decoder, LongOptions, Session, SessionOptions, Transcript, Voxtral};
 
 /// Samples of a minute.
 const MINUTE: usize = 60 * 16_000;
@@ -147,4 +148,68 @@ fn a_day_needs_no_more_memory_and_time_than_an_hour() {
         println!("hour {hour}: {per_token:.1?} per token, {size} KiB resident");
     }
     assert!(sizes[23] < sizes[0] + (4 << 20), "{sizes:?}");
+}
+
+/// The header of a WAV stream of no stated length, 16 kHz mono, 16 bits.
+fn wav_header() -> Vec<u8> {
+    let mut header = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\x01\0\x01\0".to_vec();
+    header.extend(16_000_u32.to_le_bytes());
+    header.extend(32_000_u32.to_le_bytes());
+    header.extend(b"\x02\0\x10\0data\xff\xff\xff\xff");
+    header
+}
+
+/// Transcribes a WAV stream of these samples in windows that the demo knows.
+fn transcribe_long(samples: impl Read + Send + Sync + 'static) -> Transcript {
+    let model = Voxtral::<Flex>::builder().demo().unwrap();
+    let options = LongOptions {
+        window: Some(Duration::from_secs(8)),
+        ..Default::default()
+    };
+    let decoder = Decoder::from_stream(Cursor::new(wav_header()).chain(samples)).unwrap();
+    let recording = model.recording(decoder, &options, None).unwrap();
+    model.start_long(recording).finish().unwrap()
+}
+
+#[test]
+fn ten_hours_of_silence_end_soon_and_take_no_memory() {
+    let _alone = alone();
+    let before = resident();
+    let began = Instant::now();
+    let transcript = transcribe_long(std::io::repeat(0).take(10 * 3600 * 32_000));
+    assert_eq!(transcript.text, "");
+    assert_eq!(transcript.duration, Duration::from_secs(36_000));
+    assert!(transcript.gaps.is_empty() && transcript.warnings.is_empty());
+    let (took, grown) = (began.elapsed(), resident().saturating_sub(before));
+    println!("{took:.1?}, {} MiB", grown >> 20);
+    assert!(took < Duration::from_secs(120), "{took:?}");
+    assert!(grown < 64 << 20, "{grown} bytes");
+}
+
+#[test]
+fn memory_does_not_grow_with_a_long_recording() {
+    let _alone = alone();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../samples/digits-en.wav");
+    let speech = Decoder::open(path).unwrap();
+    let mut turn: Vec<u8> = speech
+        .flat_map(|chunk| chunk.unwrap())
+        .flat_map(|sample| ((sample * 32_768.0) as i16).to_le_bytes())
+        .collect();
+    turn.extend([0; 32_000]);
+    let turns = |count: usize| Cursor::new(turn.clone().repeat(count));
+    let few = transcribe_long(turns(20));
+    let early = resident();
+    let many = transcribe_long(turns(200));
+    let late = resident();
+    assert_eq!(
+        many.text.split(' ').count(),
+        10 * few.text.split(' ').count()
+    );
+    // The stream itself, and a transcript of 1200 words.
+    let stream = 200 * turn.len();
+    println!("from {} to {} MiB", early >> 20, late >> 20);
+    assert!(
+        late < early + stream + (8 << 20),
+        "from {early} to {late} bytes"
+    );
 }

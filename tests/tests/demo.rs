@@ -18,7 +18,8 @@ pub(crate) struct Utterance {
     start: usize,
     samples: usize,
     prompt_language: Option<String>,
-    reference: String,
+    pub(crate) language: String,
+    pub(crate) reference: String,
     transformers_text: String,
     transformers_ids: Vec<u32>,
 }

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod chat;
+mod long;
 mod sampling;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use voxtral_checkpoint::Quant;
 use voxtral_pipeline::{Demo, Language, Precision, SubtitleFormat};
 
 pub(crate) use chat::{AnswerFormat, ChatArgs};
+pub(crate) use long::LongArgs;
 pub(crate) use sampling::SamplingArgs;
 
 /// Speech to text, and answers about sound, with Mistral's Voxtral models.
@@ -128,14 +130,16 @@ pub(crate) struct TranscribeArgs {
     pub(crate) output_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) compute: ComputeArgs,
-    /// Transcribe up to this many files together, which takes much less time than one by one where
+    /// Transcribe up to this many files, or windows of a long one, together, which takes much less time than one by one where
     /// reading the weights is what takes it, and the memory of as many caches. A Realtime model
     /// transcribes one by one all the same.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) batch_size: u16,
-    /// At most this many tokens per file; by default 12.5 for every second of audio.
+    /// At most this many tokens per window; by default 12.5 for every second of it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_new_tokens: Option<u32>,
+    #[command(flatten)]
+    pub(crate) long: LongArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
 }

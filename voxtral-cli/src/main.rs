@@ -9,13 +9,16 @@ mod chat;
 mod input;
 mod inspect;
 mod interrupt;
+mod journal;
 mod listen;
 mod load;
+mod long;
 mod messages;
 mod models;
 mod output;
 mod progress;
 mod quantize;
+mod state;
 mod transcribe;
 
 use std::process::ExitCode;

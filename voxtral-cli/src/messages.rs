@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use serde::Serialize;
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -14,7 +15,7 @@ use tracing_subscriber::{
     fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, format::Writer},
     registry::LookupSpan,
 };
-use voxtral_pipeline::{Finish, Timings};
+use voxtral_pipeline::{Doubt, Finish, Gap, Timings, Warning};
 
 use crate::progress;
 
@@ -46,6 +47,34 @@ pub(crate) fn tell_work(finish: Finish, tokens: usize, audio: Duration, timings:
         timings.decode,
         timings.passes,
     );
+}
+
+/// Sound that has no text. Of a file that breaks off, its decoder has warned.
+pub(crate) fn tell_gap(gap: &Gap) {
+    if gap.reason != Doubt::Truncated {
+        let (start, end) = (clock(gap.start), clock(gap.end));
+        tracing::warn!("no text from {start} to {end}: {}", gap.reason);
+    }
+}
+
+/// Text that is doubtful.
+pub(crate) fn tell_warning(warning: &Warning) {
+    let (start, end) = (clock(warning.start), clock(warning.end));
+    tracing::warn!("doubtful text from {start} to {end}: {}", warning.reason);
+}
+
+/// `h:mm:ss.s`
+fn clock(time: Duration) -> String {
+    let tenths = (time.as_secs_f64() * 10.0).round() as u64;
+    let (seconds, tenths) = (tenths / 10, tenths % 10);
+    let (minutes, seconds) = (seconds / 60, seconds % 60);
+    format!("{}:{:02}:{seconds:02}.{tenths}", minutes / 60, minutes % 60)
+}
+
+/// A JSON line on stderr.
+pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    line(format_args!("{}", serde_json::to_string(value)?));
+    Ok(())
 }
 
 /// A wrong command line; shorter than clap says it, and on one line as every other error.

@@ -33,7 +33,10 @@ impl Stage {
                 "{prefix} {wide_bar} {bytes}/{total_bytes} {eta} {msg}",
             ),
             Self::Encoding => ("encoding", "{prefix} {wide_bar} {pos}/{len} windows {eta}"),
-            Self::Transcribing => ("transcribing", "{prefix} {wide_bar} {pos}/{len} s {eta}"),
+            Self::Transcribing => (
+                "transcribing",
+                "{prefix} {wide_bar} {pos}/{len} s {msg} {eta}",
+            ),
         };
         let style =
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());

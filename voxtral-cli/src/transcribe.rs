@@ -1,21 +1,24 @@
 //! `voxtral transcribe`.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use voxtral_pipeline::{
-    Backend, Cancel, Demo, OnWindow, SamplingOptions, TranscribeOptions, Transcript, Transcription,
-    Voxtral,
+    Backend, Cancel, Demo, LongOptions, OnWindow, Recording, SamplingOptions, TranscribeOptions,
+    Transcript, Transcription, Vad, Voxtral,
 };
 
 use crate::{
     args::{Format, TranscribeArgs},
     backend::{Task, on_device},
-    input, interrupt, load, messages, notice,
+    input, interrupt, journal, load,
+    long::{self, Show},
+    messages, notice,
     output::{self, Destination},
     progress::{self, Stage},
     report,
@@ -80,6 +83,9 @@ impl Task for Work<'_> {
         if args.format.subtitles().is_some() && !model.is_streaming() {
             bail!(output::no_times(args.format));
         }
+        if model.is_streaming() {
+            self.check_streaming()?;
+        }
         let options = TranscribeOptions {
             language: args.language,
             sampling: self.sampling.clone(),
@@ -91,7 +97,7 @@ impl Task for Work<'_> {
         };
         let size = NonZeroUsize::new(args.batch_size.into());
         let all_well = match size {
-            Some(size) if size.get() > 1 && !model.is_streaming() => {
+            Some(size) if size.get() > 1 && self.files.len() > 1 && !model.is_streaming() => {
                 self.together(&model, &options, size)
             }
             _ => self.one_by_one(&model, &options),
@@ -105,20 +111,87 @@ impl Task for Work<'_> {
 }
 
 impl Work<'_> {
-    /// Shows how far the encoder is with a file; a model that takes streams writes as it encodes,
-    /// and text on the way to the terminal is progress enough.
+    /// Refuses options of models that take clips.
+    fn check_streaming(&self) -> Result<()> {
+        let long = &self.args.long;
+        let given = [
+            (long.vad.is_some(), "--vad"),
+            (long.window.is_some(), "--window"),
+            (long.resume, "--resume"),
+            (long.json_progress, "--json-progress"),
+        ];
+        if let Some((_, option)) = given.iter().find(|(given, _)| *given) {
+            bail!(
+                "`{option}` is for models that take clips, a Realtime model hears a stream: leave it \
+                 out, or choose another model, as `--model mini`"
+            );
+        }
+        Ok(())
+    }
+
+    /// Shows how far a model that takes streams is; text on the way to the terminal is progress
+    /// enough.
     fn show_progress(&self, streaming: bool) -> OnWindow {
-        let printing =
-            self.args.format == Format::Text && matches!(self.destination, Destination::Stdout);
-        if self.quiet || (streaming && printing) {
+        if !streaming || self.quiet || self.prints_text() {
             return OnWindow::default();
         }
-        let stage = if streaming {
-            Stage::Transcribing
-        } else {
-            Stage::Encoding
+        progress::on_window(Stage::Transcribing)
+    }
+
+    /// Whether text goes to stdout as it grows.
+    fn prints_text(&self) -> bool {
+        self.args.format == Format::Text && matches!(self.destination, Destination::Stdout)
+    }
+
+    fn long_options(&self, options: &TranscribeOptions) -> LongOptions {
+        let long = &self.args.long;
+        LongOptions {
+            transcribe: options.clone(),
+            vad: long.vad.map_or_else(Vad::default, Vad::from),
+            window: long.window,
+            batch_size: NonZeroUsize::new(self.args.batch_size.into()).unwrap_or(NonZeroUsize::MIN),
+        }
+    }
+
+    /// The journal of a file, if one is to be kept.
+    fn journal_path(&self, file: &Path) -> Result<Option<PathBuf>> {
+        if !self.args.long.resume {
+            return Ok(None);
+        }
+        let output = self.destination.path(file, self.args.format);
+        journal::path(file, output.as_deref()).map(Some)
+    }
+
+    /// What a file says, before it is heard.
+    fn recording<B: Backend>(
+        &self,
+        model: &Voxtral<B>,
+        file: &Path,
+        options: &LongOptions,
+    ) -> Result<Recording> {
+        let decoder = input::open(file, false)?;
+        let name = format!("{} {:?}", model.name(), self.args.compute.precision());
+        let journal = match self.journal_path(file)? {
+            Some(path) => Some(journal::open(&path, file, &name, options)?),
+            None => None,
         };
-        progress::on_window(stage)
+        if let Some(journal) = journal.as_ref().filter(|journal| !journal.is_empty()) {
+            let count = journal.len();
+            notice(
+                self.quiet,
+                format_args!("going on behind {count} windows that were finished"),
+            );
+        }
+        Ok(model.recording(decoder, options, journal)?)
+    }
+
+    /// Takes the journal of a file away that was finished.
+    fn forget_journal(&self, file: &Path) -> Result<()> {
+        match self.journal_path(file)? {
+            Some(path) => fs::remove_file(&path)
+                .with_context(|| format!("cannot delete the journal `{}`", path.display())),
+            None => Ok(()),
+        }
     }
 
     /// Transcribes one file behind the other; tells whether all went well.
@@ -146,16 +219,16 @@ impl Work<'_> {
         options: &TranscribeOptions,
         size: NonZeroUsize,
     ) -> bool {
+        let options = self.long_options(options);
         let jobs = self.files.iter().map(|file| {
             let _about = messages::about(&input::name(file));
-            let audio = model.read_decoder(input::open(file, false)?)?;
-            Ok((audio, options.clone()))
+            self.recording(model, file, &options)
         });
         let in_order = matches!(self.destination, Destination::Stdout);
         let mut waiting = BTreeMap::new();
         let mut next = 0;
         let mut all_well = true;
-        for (index, result) in model.transcribe_batch(jobs, size) {
+        for (index, result) in model.transcribe_long_batch(jobs, size) {
             if self.cancel.is_cancelled() {
                 interrupt::stop();
             }
@@ -169,8 +242,10 @@ impl Work<'_> {
                 let file = self.files[index];
                 let _about = messages::about(&input::name(file));
                 let outcome = result.and_then(|transcript: Transcript| {
+                    long::tell_doubts(&transcript);
                     self.write(file, &transcript)?;
-                    Ok(tell(&transcript))
+                    self.forget_journal(file)?;
+                    Ok(self.tell(&transcript))
                 });
                 match self.settle(file, outcome) {
                     ControlFlow::Continue(well) => all_well &= well,
@@ -204,17 +279,29 @@ impl Work<'_> {
         file: &Path,
         options: &TranscribeOptions,
     ) -> Result<bool> {
-        let run = model.start_decoder(input::open(file, model.is_streaming())?, options)?;
-        let format = self.args.format;
-        let transcript = if format == Format::Text && self.destination.path(file, format).is_none()
-        {
-            stream(run)?
+        let transcript = if model.is_streaming() {
+            let run = model.start_decoder(input::open(file, true)?, options)?;
+            if self.prints_text() {
+                stream(run)?
+            } else {
+                run.finish()?
+            }
         } else {
-            let transcript = run.finish()?;
-            self.write(file, &transcript)?;
-            transcript
+            let recording = self.recording(model, file, &self.long_options(options))?;
+            let show = Show {
+                text: self.prints_text(),
+                bar: !self.quiet,
+                json: self.args.long.json_progress,
+            };
+            long::run(model.start_long(recording), file, show)?
         };
-        Ok(tell(&transcript))
+        if !self.prints_text() {
+            self.write(file, &transcript)?;
+        }
+        if !model.is_streaming() {
+            self.forget_journal(file)?;
+        }
+        Ok(self.tell(&transcript))
     }
 
     /// Writes a transcript where it belongs.
@@ -230,19 +317,20 @@ impl Work<'_> {
         }
         Ok(())
     }
-}
 
-/// Tells on stderr what a person should know of a transcript, and returns whether its file was whole:
-/// of one that breaks off, the text of what is there is written, but the run has failed. The decoder
-/// has warned of it.
-fn tell(transcript: &Transcript) -> bool {
-    messages::tell_work(
-        transcript.finish,
-        transcript.tokens.len(),
-        transcript.duration,
-        &transcript.timings,
-    );
-    !transcript.truncated
+    /// Tells on stderr what a person should know of a transcript, and returns whether all is well: of
+    /// a file that breaks off, the text of what is there is written, but the run has failed, as it
+    /// has under `--strict` where anything is doubtful. Of that, others have warned.
+    fn tell(&self, transcript: &Transcript) -> bool {
+        messages::tell_work(
+            transcript.finish,
+            transcript.tokens.len(),
+            transcript.duration,
+            &transcript.timings,
+        );
+        let doubtful = !transcript.gaps.is_empty() || !transcript.warnings.is_empty();
+        !transcript.truncated && !(self.args.long.strict && doubtful)
+    }
 }
 
 /// Prints the text as it is decoded, then a line end.

@@ -1,5 +1,6 @@
 //! What can go wrong between a model's name and its words.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,6 +179,29 @@ pub enum PipelineError {
     ToolRounds {
         /// Rounds that were permitted.
         limit: usize,
+    },
+    /// A journal of finished windows cannot be read or written.
+    #[error("cannot use the journal `{path}`")]
+    Journal {
+        /// The journal.
+        path: PathBuf,
+        /// What is wrong.
+        source: std::io::Error,
+    },
+    /// A journal of another run.
+    #[error(
+        "journal `{path}` is of another run, its {what} is {found}, expected {expected}: run with \
+         the same file, model and options, or delete the journal to begin anew"
+    )]
+    JournalOfOther {
+        /// The journal.
+        path: PathBuf,
+        /// What is different.
+        what: String,
+        /// As it stands in the journal.
+        found: String,
+        /// As it is now.
+        expected: String,
     },
     /// The caller cancelled.
     #[error("cancelled")]

@@ -1,9 +1,9 @@
 //! Which language is spoken, and how that is known.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A language that was found out.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DetectedLanguage {
     /// Its ISO 639-1 code.
@@ -15,7 +15,7 @@ pub struct DetectedLanguage {
 }
 
 /// What tells a language.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LanguageSource {

@@ -175,6 +175,11 @@ impl<B: Backend> Voxtral<B> {
             .ok_or_else(|| self.unsupported("its encoder takes streams, not whole clips"))
     }
 
+    /// Samples of an encoder window.
+    pub(crate) fn samples_of_encoder_window(&self) -> Result<usize, PipelineError> {
+        Ok(self.encoder_window()? * self.config.features.hop_length)
+    }
+
     /// Encoder windows that a clip fills, the last one perhaps in part.
     fn windows(&self, audio: &Audio) -> Result<usize, PipelineError> {
         if audio.samples().is_empty() {

@@ -11,8 +11,8 @@ use voxtral_nn::Backend;
 use voxtral_tokenizer::{Language, prompt};
 
 use crate::{
-    Cancel, PipelineError, SamplingOptions, Session, SessionOptions, Step, Timings, Transcript,
-    Voxtral,
+    Cancel, Gap, PipelineError, SamplingOptions, Session, SessionOptions, Step, Timings,
+    Transcript, Voxtral,
     model::{LONGEST_TRANSCRIBED, PromptSize},
     writing::{Task, Writing},
 };
@@ -192,10 +192,15 @@ impl<'m, B: Backend> Transcription<'m, B> {
         }
         match self.engine {
             Engine::Clip(clip) => Ok(clip.finish()),
-            Engine::Stream(mut stream) => Ok(Transcript {
-                truncated: stream.source.truncated(),
-                ..stream.session.finish()?
-            }),
+            Engine::Stream(mut stream) => {
+                let mut transcript = stream.session.finish()?;
+                transcript.truncated = stream.source.truncated();
+                if transcript.truncated {
+                    let lost = Gap::truncated(transcript.duration, stream.total);
+                    transcript.gaps.push(lost);
+                }
+                Ok(transcript)
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use voxtral_tokenizer::{TextDecoder, Tokenizer};
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// One generated token.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Token {
     /// Its id.
     pub id: u32,
@@ -21,12 +21,12 @@ pub struct Token {
     pub logprob: f32,
     /// The most probable tokens in its place, best first, as many as
     /// [`top_logprobs`](crate::SamplingOptions::top_logprobs) asks for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub top: Vec<Alternative>,
 }
 
 /// A token that could have been chosen.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alternative {
     /// Its id.
     pub id: u32,
@@ -50,7 +50,7 @@ pub struct Step {
 }
 
 /// Why a transcription ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finish {
     /// The model said so, a stop string or id was reached, or the audio of a stream was used up.
@@ -152,6 +152,22 @@ pub(crate) fn seconds<S: serde::Serializer>(
 ) -> Result<S::Ok, S::Error> {
     // Microseconds are as fine as these figures mean anything.
     serializer.serialize_f64((duration.as_secs_f64() * 1e6).round() / 1e6)
+}
+
+/// Times that are written, and read again.
+pub(crate) mod in_seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, de::Error};
+
+    pub(crate) use super::seconds as serialize;
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(seconds).map_err(D::Error::custom)
+    }
 }
 
 /// Writes a transcript down, token by token.

@@ -1,14 +1,12 @@
 //! Lines of stdin: as they come, or edited in a terminal.
 
-use std::env;
-use std::fs;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use rustyline::{Behavior, Config, DefaultEditor, error::ReadlineError};
 
-use crate::input;
+use crate::{input, state};
 
 /// The most bytes of a line of a pipe.
 const LONGEST: u64 = 1 << 20;
@@ -130,14 +128,7 @@ fn plain(stdin: &mut impl BufRead, name: &str) -> Result<Line> {
     Ok(Line::Text(text.to_owned()))
 }
 
-/// The file of earlier lines, in a folder that is there: below `$XDG_STATE_HOME`, or else
-/// `~/.local/state`.
+/// The file of earlier lines.
 fn history() -> Option<PathBuf> {
-    let set = env::var_os("XDG_STATE_HOME").filter(|path| !path.is_empty());
-    let state = set
-        .map(PathBuf::from)
-        .or_else(|| Some(env::home_dir()?.join(".local").join("state")))?;
-    let folder = state.join("voxtral");
-    fs::create_dir_all(&folder).ok()?;
-    Some(folder.join("history"))
+    Some(state::folder()?.join("history"))
 }

@@ -4,7 +4,6 @@
 //! for it.
 
 use std::fs;
-use std::iter;
 
 use crate::scene::{
     EN_WORDS, FR, FR_WORDS, RATE, Ran, Scene, assert_says, repository, spoken, write_wav,
@@ -120,14 +119,6 @@ fn samples_that_are_no_numbers() {
         &refused(&scene, "nan.wav"),
         &["NaN", "sample 1234", "finite"],
     );
-}
-
-#[test]
-fn more_audio_than_the_model_takes() {
-    let scene = Scene::new();
-    let samples = iter::repeat_n(0_i8, 31 * 60 * RATE as usize);
-    write_wav(&scene.path("long.wav"), 1, RATE, 8, samples);
-    assert_says(&refused(&scene, "long.wav"), &["31:00", "30:00", "split"]);
 }
 
 #[test]

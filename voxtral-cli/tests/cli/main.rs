@@ -15,6 +15,7 @@ mod chat_meaning;
 mod interrupt;
 #[cfg(unix)]
 mod listen;
+mod long;
 #[cfg(feature = "mic")]
 mod mic;
 mod model;
