@@ -6,6 +6,7 @@
 mod args;
 mod backend;
 mod chat;
+mod destination;
 mod input;
 mod inspect;
 mod interrupt;

@@ -5,24 +5,27 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use voxtral_pipeline::{
-    Backend, Cancel, Demo, OnWindow, SamplingOptions, TranscribeOptions, Transcript, Transcription,
-    Voxtral,
+    Backend, Cancel, Demo, Document, Layout, OnWindow, SamplingOptions, Task as Done,
+    TranscribeOptions, Transcript, Transcription, Voxtral,
 };
 
 use crate::{
-    args::{Format, TranscribeArgs},
+    args::TranscribeArgs,
     backend::{Task, on_device},
-    input, interrupt, load, messages, notice,
-    output::{self, Destination},
+    destination::Destination,
+    input, interrupt, load, messages, notice, output,
     progress::{self, Stage},
     report,
 };
 
 pub(crate) fn run(args: &TranscribeArgs, quiet: bool) -> Result<ExitCode> {
     let cancel = interrupt::watch()?;
+    let layout = args.layout.layout(&args.formats)?;
+    check_translation(args)?;
     let destination = Destination::of(args)?;
     let sampling = args.sampling.options(SamplingOptions::default())?;
     // A large model takes minutes to load: what fails anyway fails before.
@@ -39,10 +42,23 @@ pub(crate) fn run(args: &TranscribeArgs, quiet: bool) -> Result<ExitCode> {
         failed,
         quiet,
         destination,
+        layout,
         sampling,
         cancel,
     };
     on_device(args.compute.device, announce, work)
+}
+
+/// Refuses formats that a translation cannot have.
+fn check_translation(args: &TranscribeArgs) -> Result<()> {
+    let timed = args.formats.iter().find(|format| format.needs_times());
+    if let (Some(language), Some(format)) = (args.translate, timed) {
+        bail!(
+            "`--translate {language}` gives no times, which `--format {format}` needs: choose \
+             `text`, `json` or `md`"
+        );
+    }
+    Ok(())
 }
 
 /// The inputs that can be opened, and whether there are others, which are reported.
@@ -65,6 +81,7 @@ struct Work<'a> {
     failed: bool,
     quiet: bool,
     destination: Destination,
+    layout: Layout,
     sampling: SamplingOptions,
     cancel: Cancel,
 }
@@ -77,8 +94,9 @@ impl Task for Work<'_> {
         let precision = args.compute.precision();
         let model_name = args.model.name_or(Demo::Clips);
         let model = load::open::<B>(model_name, device, precision, self.quiet)?;
-        if args.format.subtitles().is_some() && !model.is_streaming() {
-            bail!(output::no_times(args.format));
+        let timed = args.formats.iter().find(|format| format.needs_times());
+        if let (Some(&format), false) = (timed, model.is_streaming()) {
+            bail!(output::no_times(format));
         }
         let options = TranscribeOptions {
             language: args.language,
@@ -91,7 +109,7 @@ impl Task for Work<'_> {
         };
         let size = NonZeroUsize::new(args.batch_size.into());
         let all_well = match size {
-            Some(size) if size.get() > 1 && !model.is_streaming() => {
+            Some(size) if size.get() > 1 && !model.is_streaming() && args.translate.is_none() => {
                 self.together(&model, &options, size)
             }
             _ => self.one_by_one(&model, &options),
@@ -108,9 +126,7 @@ impl Work<'_> {
     /// Shows how far the encoder is with a file; a model that takes streams writes as it encodes,
     /// and text on the way to the terminal is progress enough.
     fn show_progress(&self, streaming: bool) -> OnWindow {
-        let printing =
-            self.args.format == Format::Text && matches!(self.destination, Destination::Stdout);
-        if self.quiet || (streaming && printing) {
+        if self.quiet || (streaming && self.destination.is_live()) {
             return OnWindow::default();
         }
         let stage = if streaming {
@@ -151,7 +167,7 @@ impl Work<'_> {
             let audio = model.read_decoder(input::open(file, false)?)?;
             Ok((audio, options.clone()))
         });
-        let in_order = matches!(self.destination, Destination::Stdout);
+        let in_order = self.destination.is_stdout();
         let mut waiting = BTreeMap::new();
         let mut next = 0;
         let mut all_well = true;
@@ -204,10 +220,15 @@ impl Work<'_> {
         file: &Path,
         options: &TranscribeOptions,
     ) -> Result<bool> {
-        let run = model.start_decoder(input::open(file, model.is_streaming())?, options)?;
-        let format = self.args.format;
-        let transcript = if format == Format::Text && self.destination.path(file, format).is_none()
-        {
+        let decoder = input::open(file, model.is_streaming())?;
+        if let Some(language) = self.args.translate {
+            let audio = Arc::new(model.read_decoder(decoder)?);
+            let transcript = model.translate(&audio, language, options)?;
+            self.write(file, &transcript)?;
+            return Ok(tell(&transcript));
+        }
+        let run = model.start_decoder(decoder, options)?;
+        let transcript = if self.destination.is_live() {
             stream(run)?
         } else {
             let transcript = run.finish()?;
@@ -219,14 +240,24 @@ impl Work<'_> {
 
     /// Writes a transcript where it belongs.
     fn write(&self, file: &Path, transcript: &Transcript) -> Result<()> {
-        let format = self.args.format;
-        let written = output::render(format, file, transcript)?;
-        match self.destination.path(file, format) {
-            Some(path) => {
-                output::write_file(&path, &written)?;
-                notice(self.quiet, format_args!("wrote `{}`", path.display()));
+        let name = file.display().to_string();
+        let document = Document {
+            transcript,
+            name: Some(&name),
+            task: self
+                .args
+                .translate
+                .map_or(Done::Transcribe, Done::Translate),
+        };
+        for (format, path) in self.destination.outputs(file) {
+            let written = format.render(&document, &self.layout)?;
+            match path {
+                Some(path) => {
+                    output::write_file(&path, written.as_bytes())?;
+                    notice(self.quiet, format_args!("wrote `{}`", path.display()));
+                }
+                None => output::print(&written)?,
             }
-            None => output::print(&written)?,
         }
         Ok(())
     }
