@@ -6,6 +6,7 @@
 //! | resample | [`Resampler`] | mono samples at another rate, any chunking |
 //! | both, for a whole clip | [`Audio`] | samples in memory |
 //! | features | [`LogMel`] | `[mel bins, frames]`, of a clip or one 30 s window at a time |
+//! | voice activity | [`Activity`] | where there is sound, where there is speech, where it is quiet |
 //! | features of a stream | [`LogMelStream`] | `[new frames, mel bins]` for every piece, the same as of the whole clip |
 //!
 //! WAV (integers of 8 to 32 bits, floats, A-law, µ-law, ADPCM), AIFF, CAF, FLAC, MP1 to MP3,
@@ -41,6 +42,7 @@
 
 #![forbid(unsafe_code)]
 
+mod activity;
 mod audio;
 mod container;
 mod decode;
@@ -52,6 +54,7 @@ mod resample;
 mod source;
 mod stream;
 
+pub use activity::Activity;
 pub use audio::Audio;
 pub use decode::Decoder;
 pub use error::{AudioError, Cause};
