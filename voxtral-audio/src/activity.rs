@@ -304,7 +304,10 @@ mod tests {
                 let (first, last) = (found.first().unwrap(), found.last().unwrap());
                 assert!(first.start >= before - 1600, "{level}: {first:?}");
                 assert!(first.start <= before + RATE as usize, "{level}: {first:?}");
-                assert!(last.end <= before + speech.len() + 1600, "{level}: {last:?}");
+                assert!(
+                    last.end <= before + speech.len() + 1600,
+                    "{level}: {last:?}"
+                );
                 let total: usize = found.iter().map(Range::len).sum();
                 assert!(total > speech.len() / 3, "{level}: {total}");
             }

@@ -66,7 +66,7 @@ pub(crate) enum Command {
     Chat(ChatArgs),
     /// Make a smaller model, of 8 or 4 bits a weight.
     Quantize(QuantizeArgs),
-    /// Show what a model's files say: form, configuration, tensors, what is missing.
+    /// Show what a model's files say, or what is in an audio file.
     Inspect(InspectArgs),
     /// List the models with short names, and those in the cache.
     Models,
@@ -323,10 +323,27 @@ impl From<QuantArg> for Quant {
 
 /// `voxtral inspect`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  voxtral inspect mini
+  voxtral inspect talk.wav
+  voxtral inspect talk.wav --plot talk.png --model demo-realtime
+
+The picture shows the waveform, the log-mel features that the model hears, and, where the model tells
+times, each word in the colour of its confidence.")]
 pub(crate) struct InspectArgs {
-    /// A name of `voxtral models`, `org/name[@revision]`, or a folder.
-    #[arg(value_name = "MODEL")]
-    pub(crate) model: String,
+    /// An audio file; or a model: a name of `voxtral models`, `org/name[@revision]`, or a folder.
+    #[arg(value_name = "FILE|MODEL")]
+    pub(crate) subject: String,
+    /// Transcribe the audio file and draw what is heard, as a PNG.
+    #[arg(long, value_name = "PNG")]
+    pub(crate) plot: Option<PathBuf>,
+    /// Draw which word is heard when, too.
+    #[arg(long, requires = "plot")]
+    pub(crate) alignment: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
 }
 
 /// Reads one of these formats by its name.

@@ -15,8 +15,10 @@ mod load;
 mod messages;
 mod models;
 mod output;
+mod plot;
 mod progress;
 mod quantize;
+mod sound;
 mod transcribe;
 
 use std::process::ExitCode;
@@ -40,7 +42,7 @@ fn main() -> ExitCode {
         Command::Listen(args) => listen::run(args, cli.quiet),
         Command::Chat(args) => chat::run(args, cli.quiet),
         Command::Quantize(args) => quantize::run(args, cli.quiet),
-        Command::Inspect(args) => inspect::run(args),
+        Command::Inspect(args) => inspect::run(args, cli.quiet),
         Command::Models => models::run(),
     };
     match outcome {

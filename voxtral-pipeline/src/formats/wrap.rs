@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use textwrap::WordSeparator;
+use unicode_linebreak::linebreaks;
 use unicode_width::UnicodeWidthStr;
 
 use super::clock::millis;
@@ -61,20 +61,20 @@ fn split(text: &str, spaced: bool, times: (u64, u64), word: Option<usize>) -> Ve
     let total = text.width().max(1) as u64;
     let (start, end) = (times.0, times.1.max(times.0));
     let at = |columns: usize| start + (end - start) * (columns as u64).min(total) / total;
-    let mut column = 0;
-    let mut spaced = spaced;
+    let (mut from, mut column, mut spaced) = (0, 0, spaced);
     let mut pieces = Vec::new();
-    for part in WordSeparator::UnicodeBreakProperties.find_words(&text) {
-        let first = column;
-        column += part.word.width();
+    for (to, _) in linebreaks(&text) {
+        let part = &text[from..to];
+        let bare = part.trim_end();
         pieces.push(Piece {
-            text: part.word.to_owned(),
-            spaced: std::mem::replace(&mut spaced, !part.whitespace.is_empty()),
-            start: at(first),
-            end: at(column),
+            text: bare.to_owned(),
+            spaced: std::mem::replace(&mut spaced, bare.len() < part.len()),
+            start: at(column),
+            end: at(column + bare.width()),
             word,
         });
-        column += part.whitespace.len();
+        column += part.width();
+        from = to;
     }
     pieces
 }
