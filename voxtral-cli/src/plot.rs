@@ -1,6 +1,7 @@
 //! A picture of what was heard: waveform, log-mel features and words over one time axis.
 
 mod panels;
+mod png;
 mod words;
 
 use std::ops::Range;
@@ -67,7 +68,7 @@ pub(crate) struct Attention<'a> {
 type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 
 /// The picture as a PNG file.
-pub(crate) fn png(picture: &Picture<'_>) -> Result<Vec<u8>> {
+pub(crate) fn draw(picture: &Picture<'_>) -> Result<Vec<u8>> {
     register_font(FONT, FontStyle::Normal, dejavu::sans::regular())
         .map_err(|_| anyhow!("the font in this program cannot be read"))?;
     let time = Time::new(picture.sound.duration);
@@ -78,12 +79,12 @@ pub(crate) fn png(picture: &Picture<'_>) -> Result<Vec<u8>> {
     let mut pixels = vec![0; (size.0 * size.1 * 3) as usize];
     {
         let root = BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area();
-        draw(&root, picture, &time, &words, alignment).context("cannot draw the picture")?;
+        panels(&root, picture, &time, &words, alignment).context("cannot draw the picture")?;
     }
-    encode(&pixels, size).context("cannot make the picture a PNG")
+    png::encode(&pixels, size).context("cannot make the picture a PNG")
 }
 
-fn draw(
+fn panels(
     root: &Area<'_>,
     picture: &Picture<'_>,
     time: &Time,
@@ -110,15 +111,6 @@ fn draw(
     panels::legend(root, top + AXIS)?;
     root.present()?;
     Ok(())
-}
-
-fn encode(pixels: &[u8], (width, height): (u32, u32)) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, width, height);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.write_header()?.write_image_data(pixels)?;
-    Ok(bytes)
 }
 
 /// The time axis.

@@ -125,7 +125,7 @@ impl Task for Work<'_> {
             alignment: args.alignment,
             attention: None,
         };
-        output::write_file(self.picture, &plot::png(&picture)?)?;
+        output::write_file(self.picture, &plot::draw(&picture)?)?;
         notice(
             self.quiet,
             format_args!("wrote `{}`", self.picture.display()),

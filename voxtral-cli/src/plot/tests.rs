@@ -1,6 +1,6 @@
 //! What is drawn where.
 
-use std::io::Cursor;
+use std::io::Read;
 
 use voxtral_audio::MelConfig;
 use voxtral_pipeline::Decoder;
@@ -22,11 +22,25 @@ fn sound() -> Sound {
     Sound::read(Decoder::open(path).unwrap(), Some(MEL)).unwrap()
 }
 
-fn decode(png: Vec<u8>) -> (u32, u32, Vec<u8>) {
-    let mut reader = png::Decoder::new(Cursor::new(png)).read_info().unwrap();
-    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
-    let info = reader.next_frame(&mut pixels).unwrap();
-    (info.width, info.height, pixels)
+/// Width, height and pixels of what [`draw`] wrote.
+fn decode(file: Vec<u8>) -> (u32, u32, Vec<u8>) {
+    let number = |at: usize| u32::from_be_bytes(file[at..at + 4].try_into().unwrap());
+    let (width, height) = (number(16), number(20));
+    let mut rows = Vec::new();
+    // The data follow the header, of 33 bytes.
+    let data = &file[41..41 + number(33) as usize];
+    flate2::read::ZlibDecoder::new(data)
+        .read_to_end(&mut rows)
+        .unwrap();
+    let size = width as usize * 3;
+    let mut pixels = vec![0_u8; size];
+    for row in rows.chunks_exact(size + 1) {
+        let above = pixels.len() - size;
+        for (index, difference) in row[1..].iter().enumerate() {
+            pixels.push(pixels[above + index].wrapping_add(*difference));
+        }
+    }
+    (width, height, pixels.split_off(size))
 }
 
 #[test]
@@ -42,7 +56,7 @@ fn a_picture_without_words_shows_sound_and_silence() {
         alignment: true,
         attention: None,
     };
-    let (width, _, pixels) = decode(png(&picture).unwrap());
+    let (width, _, pixels) = decode(draw(&picture).unwrap());
     let time = Time::new(sound.duration);
     assert_eq!(width, time.width as u32);
     let pixel = |column: i32, row: i32| {
@@ -77,13 +91,13 @@ fn attention_and_its_path_are_drawn_behind_each_other() {
         alignment: true,
         attention: None,
     };
-    let without = decode(png(&picture).unwrap());
+    let without = decode(draw(&picture).unwrap());
     picture.attention = Some(Attention {
         weights: &weights,
         frames,
         path: &path,
     });
-    let with = decode(png(&picture).unwrap());
+    let with = decode(draw(&picture).unwrap());
     assert_eq!((with.0, with.1), (without.0, without.1));
     let bright = |pixels: &[u8]| {
         let is_bright = |pixel: &&[u8]| pixel == &[252, 253, 191];

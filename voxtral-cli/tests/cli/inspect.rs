@@ -9,9 +9,9 @@ const STREAM: &str = sample!("digits-stream-en.wav");
 /// Width and height of a PNG.
 fn size(scene: &Scene, name: &str) -> (u32, u32) {
     let bytes = fs::read(scene.path(name)).unwrap();
-    let reader = png::Decoder::new(std::io::Cursor::new(bytes));
-    let info = reader.read_info().unwrap();
-    (info.info().width, info.info().height)
+    assert!(bytes.starts_with(b"\x89PNG\r\n\x1a\n"));
+    let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+    (number(16), number(20))
 }
 
 #[test]
@@ -66,7 +66,8 @@ fn silence_and_very_short_sound_are_drawn_too() {
 #[test]
 fn an_hour_is_drawn_in_a_picture_that_can_be_looked_at() {
     let scene = Scene::new();
-    write_wav(&scene.path("hour.wav"), 1, 1000, 16, (0..3_600_000).map(|n| (n % 997) as i16));
+    let hour = std::iter::repeat_n(0_i16, 3600 * 8000);
+    write_wav(&scene.path("hour.wav"), 1, 8000, 16, hour);
     let ran = scene.run(&["inspect", "-q", "hour.wav", "--plot", "hour.png"]);
     assert!(ran.code == Some(0) || ran.stderr.contains("cannot transcribe"), "{ran:?}");
     assert_says(&ran.stdout, &["1:00:00"]);

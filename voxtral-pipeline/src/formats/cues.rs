@@ -63,7 +63,7 @@ impl Cues {
         if let Some(mut open) = self.open.take() {
             let until = end.max(open.end);
             stay(&mut open, until);
-            known.extend(self.settle(open));
+            known.extend(self.settle(open, until));
         }
         known.extend(self.settled.take());
         known
@@ -120,7 +120,7 @@ impl Cues {
             self.open = Some(both);
             return None;
         }
-        let known = self.settle(open);
+        let known = self.settle(open, next.start);
         let shown = self.settled.as_ref().map_or(0, |cue| cue.end);
         next.start = next.start.max(shown);
         next.end = next.end.max(next.start);
@@ -128,14 +128,15 @@ impl Cues {
         known
     }
 
-    /// Keeps a cue whose end is known, or joins it to the one before; gives one that is known.
-    fn settle(&mut self, mut cue: Cue) -> Option<Cue> {
+    /// Keeps a cue that may stay until then, or joins it to the one before; gives one that is known.
+    fn settle(&mut self, mut cue: Cue, until: u64) -> Option<Cue> {
         // What has no time at all is given the least that can be written.
         cue.end = cue.end.max(cue.start + 1);
         if cue.end - cue.start < SHORTEST
             && let Some(before) = &self.settled
-            && let Some(both) = self.join(before, &cue)
+            && let Some(mut both) = self.join(before, &cue)
         {
+            stay(&mut both, until);
             self.settled = Some(both);
             return None;
         }
