@@ -120,7 +120,7 @@ fn tables_are_read_back_by_their_readers() {
     let csv = render(Format::Csv, &layout, rows.clone());
     let mut reader = ::csv::Reader::from_reader(csv.as_bytes());
     assert_eq!(
-        reader.headers().unwrap(),
+        *reader.headers().unwrap(),
         vec!["start", "end", "text", "confidence"]
     );
     let records: Vec<_> = reader.records().map(Result::unwrap).collect();
