@@ -2,17 +2,24 @@
 
 mod chat;
 mod long;
+mod layout;
 mod sampling;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgAction, Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
 use voxtral_checkpoint::Quant;
-use voxtral_pipeline::{Demo, Language, Precision, SubtitleFormat};
+use voxtral_pipeline::{Demo, Format, Language, Precision};
+
+use crate::destination::Template;
 
 pub(crate) use chat::{AnswerFormat, ChatArgs};
 pub(crate) use long::LongArgs;
+pub(crate) use layout::{LayoutArgs, names as format_names};
 pub(crate) use sampling::SamplingArgs;
 
 /// Speech to text, and answers about sound, with Mistral's Voxtral models.
@@ -61,7 +68,7 @@ pub(crate) enum Command {
     Chat(ChatArgs),
     /// Make a smaller model, of 8 or 4 bits a weight.
     Quantize(QuantizeArgs),
-    /// Show what a model's files say: form, configuration, tensors, what is missing.
+    /// Show what a model's files say, or what is in an audio file.
     Inspect(InspectArgs),
     /// List the models with short names, and those in the cache.
     Models,
@@ -103,6 +110,9 @@ fn milliseconds(text: &str) -> Result<Duration, String> {
   voxtral transcribe *.wav -m mini --batch-size 8
   ffmpeg -i film.mkv -f wav - | voxtral transcribe - -m mini
   voxtral transcribe lecture.mp3 -m realtime -f srt -o lecture.srt
+  voxtral transcribe film.mkv -m realtime -f vtt,json --output-dir out --max-line-width 42 \\
+      --max-line-count 2
+  voxtral transcribe talk.mp3 -m mini --translate fr
 
 Models of the Hub are kept where every Hugging Face program keeps them. HF_HOME, HF_TOKEN,
 HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean there.")]
@@ -115,19 +125,37 @@ pub(crate) struct TranscribeArgs {
     /// Spoken language by its two-letter code, such as `en`; detected if not given.
     #[arg(short, long, value_name = "CODE")]
     pub(crate) language: Option<Language>,
-    /// What to write; `srt`, `vtt` and `tsv` need a Realtime model, which tells times.
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(crate) format: Format,
+    /// What to write, also several, as `srt,json`; `srt`, `vtt`, `tsv` and `csv` need a Realtime
+    /// model, which tells times.
+    #[arg(
+        short,
+        long = "format",
+        value_name = "FORMAT",
+        value_delimiter = ',',
+        default_value = "text",
+        value_parser = format_parser(&Format::ALL)
+    )]
+    pub(crate) formats: Vec<Format>,
+    #[command(flatten)]
+    pub(crate) layout: LayoutArgs,
+    /// Write in this language what is said, by its two-letter code; not with a Realtime model, and
+    /// without times.
+    #[arg(long, value_name = "CODE", conflicts_with_all = ["language", "delay"])]
+    pub(crate) translate: Option<Language>,
     /// How far the text follows the sound, of a Realtime model, in milliseconds: 80 to 1200 in
     /// steps of 80, or 2400. More is more accurate.
     #[arg(long, value_name = "MS", value_parser = milliseconds)]
     pub(crate) delay: Option<Duration>,
     /// Write to this file instead of stdout, for one input.
-    #[arg(short, long, value_name = "FILE", conflicts_with = "output_dir")]
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["output_dir", "output_template"])]
     pub(crate) output: Option<PathBuf>,
-    /// Write one file per input into this folder, which is made if it does not exist.
+    /// Write a file for each input and format into this folder, which is made if it does not exist:
+    /// `talk.srt` of `talk.mp3`.
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: Option<PathBuf>,
+    /// Name those files otherwise, as `{stem}.{model}.{ext}`; also {format} and {date}.
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) output_template: Option<Template>,
     #[command(flatten)]
     pub(crate) compute: ComputeArgs,
     /// Transcribe up to this many files, or windows of a long one, together, which takes much less time than one by one where
@@ -199,9 +227,17 @@ pub(crate) struct ListenArgs {
     /// Spoken language; a Realtime model finds it out by itself.
     #[arg(short, long, value_name = "CODE")]
     pub(crate) language: Option<Language>,
-    /// What to print: words as they come, an object for each word, or subtitles.
-    #[arg(short, long, value_enum, default_value_t)]
+    /// What to print: words as they come, an object for each word, subtitles or a table.
+    #[arg(
+        short,
+        long,
+        default_value_t,
+        value_name = "FORMAT",
+        value_parser = format_parser(&Format::ALL[..6])
+    )]
     pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) layout: LayoutArgs,
     #[command(flatten)]
     pub(crate) compute: ComputeArgs,
 }
@@ -291,49 +327,47 @@ impl From<QuantArg> for Quant {
 
 /// `voxtral inspect`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  voxtral inspect mini
+  voxtral inspect talk.wav
+  voxtral inspect talk.wav --plot talk.png --model demo-realtime
+
+The picture shows the waveform, the log-mel features that the model hears, and, where the model tells
+times, each word in the colour of its confidence.")]
 pub(crate) struct InspectArgs {
-    /// A name of `voxtral models`, `org/name[@revision]`, or a folder.
-    #[arg(value_name = "MODEL")]
-    pub(crate) model: String,
+    /// An audio file; or a model: a name of `voxtral models`, `org/name[@revision]`, or a folder.
+    #[arg(value_name = "FILE|MODEL")]
+    pub(crate) subject: String,
+    /// Transcribe the audio file and draw what is heard, as a PNG.
+    #[arg(long, value_name = "PNG")]
+    pub(crate) plot: Option<PathBuf>,
+    /// Draw which word is heard when, too.
+    #[arg(long, requires = "plot")]
+    pub(crate) alignment: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
 }
 
-/// What is written of a transcript.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// The words.
-    #[default]
-    Text,
-    /// One object per line: text, language, duration, model, words with their times where the
-    /// model tells them, tokens, timings.
-    Json,
-    /// Subtitles, as SubRip writes them.
-    Srt,
-    /// Subtitles, WebVTT.
-    Vtt,
-    /// A table of segments: start and end in milliseconds, text.
-    Tsv,
+/// Reads one of these formats by its name.
+fn format_parser(formats: &[Format]) -> impl TypedValueParser<Value = Format> {
+    let value = |format: &Format| PossibleValue::new(format.name()).help(about(*format));
+    PossibleValuesParser::new(formats.iter().map(value)).try_map(|name| name.parse::<Format>())
 }
 
-impl Format {
-    /// The extension of an output file.
-    pub(crate) fn extension(self) -> &'static str {
-        match self {
-            Self::Text => "txt",
-            Self::Json => "json",
-            Self::Srt => "srt",
-            Self::Vtt => "vtt",
-            Self::Tsv => "tsv",
+/// What help says of a format.
+fn about(format: Format) -> &'static str {
+    match format {
+        Format::Text => "The words",
+        Format::Json => {
+            "One object per line: Whisper's verbose shape, with all that is known besides"
         }
-    }
-
-    /// The format of subtitles that this is, if any.
-    pub(crate) fn subtitles(self) -> Option<SubtitleFormat> {
-        match self {
-            Self::Text | Self::Json => None,
-            Self::Srt => Some(SubtitleFormat::Srt),
-            Self::Vtt => Some(SubtitleFormat::Vtt),
-            Self::Tsv => Some(SubtitleFormat::Tsv),
-        }
+        Format::Srt => "Subtitles, as SubRip writes them",
+        Format::Vtt => "Subtitles, WebVTT",
+        Format::Tsv => "A table of segments: start and end in milliseconds, text",
+        Format::Csv => "The same with commas and quotes, and the confidence",
+        _ => "A document for people, Markdown: paragraphs with their times",
     }
 }
 

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use voxtral_pipeline::{Backend, Demo, FeedReader, Session, SessionOptions, Step, feed};
+use voxtral_pipeline::{Backend, Demo, FeedReader, Layout, Session, SessionOptions, Step, feed};
 
 use crate::{
     args::ListenArgs,
@@ -33,12 +33,14 @@ const BEHIND: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(args: &ListenArgs, quiet: bool) -> Result<ExitCode> {
     let graceful = interrupt::watch_gracefully()?;
+    let layout = args.layout.layout(&[args.format])?;
     let found = source::find(args)?;
     load::set_threads(args.compute.threads)?;
     load::tell_demo(args.model.name_or(Demo::Realtime), quiet);
     let announce = |device: &str| notice(quiet, format_args!("device: {device}"));
     let work = Work {
         args,
+        layout,
         found,
         quiet,
         graceful,
@@ -49,6 +51,7 @@ pub(crate) fn run(args: &ListenArgs, quiet: bool) -> Result<ExitCode> {
 /// A run, before its backend is known.
 struct Work<'a> {
     args: &'a ListenArgs,
+    layout: Layout,
     found: Found<'a>,
     quiet: bool,
     graceful: Graceful,
@@ -90,7 +93,7 @@ impl Task for Work<'_> {
         });
         notice(self.quiet, format_args!("listening to {}", source.name()));
         let recorder = thread::spawn(move || source.record(&writer));
-        let mut printer = Printer::new(args.format);
+        let mut printer = Printer::new(args.format, self.layout);
         let heard = listen(&mut session, reader, &mut printer, live, &interrupted);
         let interrupted = interrupted.load(Ordering::Relaxed);
         let lost = match heard {
@@ -150,7 +153,7 @@ fn listen<B: Backend>(
         Ok(steps) => print(printer, &steps)?,
         Err(error) => failure = failure.or(Some(error.into())),
     }
-    printer.finish()?;
+    printer.finish(session.received())?;
     match failure {
         Some(error) => Err(error),
         None => Ok(!lost.is_zero()),

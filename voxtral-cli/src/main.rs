@@ -6,6 +6,7 @@
 mod args;
 mod backend;
 mod chat;
+mod destination;
 mod input;
 mod inspect;
 mod interrupt;
@@ -16,9 +17,11 @@ mod long;
 mod messages;
 mod models;
 mod output;
+mod plot;
 mod progress;
 mod quantize;
 mod state;
+mod sound;
 mod transcribe;
 
 use std::process::ExitCode;
@@ -42,7 +45,7 @@ fn main() -> ExitCode {
         Command::Listen(args) => listen::run(args, cli.quiet),
         Command::Chat(args) => chat::run(args, cli.quiet),
         Command::Quantize(args) => quantize::run(args, cli.quiet),
-        Command::Inspect(args) => inspect::run(args),
+        Command::Inspect(args) => inspect::run(args, cli.quiet),
         Command::Models => models::run(),
     };
     match outcome {

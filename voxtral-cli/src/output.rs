@@ -1,130 +1,18 @@
-//! Where transcripts go: stdout as they grow, or files that appear whole.
+//! How transcripts are written: to stdout as they grow, or to files that appear whole.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
-use voxtral_pipeline::{PipelineError, Step, Transcript};
+use voxtral_pipeline::{Format, PipelineError, Step};
 
-use crate::args::{Format, TranscribeArgs};
-
-/// Where the transcripts of a run go.
-pub(crate) enum Destination {
-    /// To stdout, the text piece by piece.
-    Stdout,
-    /// To one file.
-    File(PathBuf),
-    /// To a file per input in this folder.
-    Folder(PathBuf),
-}
-
-impl Destination {
-    /// The destination of a run; finds out before any work whether it can be written.
-    pub(crate) fn of(args: &TranscribeArgs) -> Result<Self> {
-        let destination = match (&args.output, &args.output_dir) {
-            (Some(path), _) if path.as_os_str() == "-" => Self::Stdout,
-            (Some(_), _) if args.files.len() > 1 => bail!(
-                "`--output` takes one input but {} were given: use `--output-dir`",
-                args.files.len()
-            ),
-            (Some(path), _) => Self::File(path.clone()),
-            (None, Some(folder)) => Self::Folder(folder.clone()),
-            (None, None) => Self::Stdout,
-        };
-        destination.check(&args.files, args.format)?;
-        Ok(destination)
-    }
-
-    /// The file for this input; none where it goes to stdout.
-    pub(crate) fn path(&self, input: &Path, format: Format) -> Option<PathBuf> {
-        match self {
-            Self::Stdout => None,
-            Self::File(path) => Some(path.clone()),
-            Self::Folder(folder) => Some(output_path(folder, input, format)),
-        }
-    }
-
-    fn check(&self, inputs: &[PathBuf], format: Format) -> Result<()> {
-        let mut seen = HashMap::new();
-        for input in inputs {
-            let Some(path) = self.path(input, format) else {
-                continue;
-            };
-            if path.is_dir() {
-                bail!(
-                    "`{}` is a folder, expected a file to write: choose another name, or write \
-                     into it with `--output-dir`",
-                    path.display()
-                );
-            }
-            if let Some(same) = inputs.iter().find(|input| is_same_file(input, &path)) {
-                bail!(
-                    "the transcript would overwrite the input `{}`: choose another output",
-                    same.display()
-                );
-            }
-            if let Some(other) = seen.insert(path.clone(), input) {
-                bail!(
-                    "`{}` and `{}` would both be written to `{}`: rename one or run them apart",
-                    other.display(),
-                    input.display(),
-                    path.display()
-                );
-            }
-        }
-        match self {
-            Self::Stdout => Ok(()),
-            Self::File(path) if is_special(path) => Ok(()),
-            Self::File(path) => check_writable(parent(path)),
-            Self::Folder(folder) => {
-                fs::create_dir_all(folder).with_context(|| {
-                    format!(
-                        "cannot make folder `{}`, choose another `--output-dir`",
-                        folder.display()
-                    )
-                })?;
-                check_writable(folder)
-            }
-        }
-    }
-}
-
-/// What `--format json` writes.
-#[derive(Serialize)]
-struct Record<'a> {
-    file: String,
-    #[serde(flatten)]
-    transcript: &'a Transcript,
-}
-
-/// The whole of what is written of a transcript, newline included.
-pub(crate) fn render(format: Format, input: &Path, transcript: &Transcript) -> Result<String> {
-    Ok(match format {
-        Format::Text => format!("{}\n", transcript.text),
-        Format::Json => {
-            let record = Record {
-                file: input.display().to_string(),
-                transcript,
-            };
-            serde_json::to_string(&record)? + "\n"
-        }
-        Format::Srt | Format::Vtt | Format::Tsv => format
-            .subtitles()
-            .and_then(|subtitles| transcript.subtitles(subtitles))
-            .with_context(|| no_times(format))?,
-    })
-}
-
-/// Why a format cannot be written.
+/// Why formats cannot be written.
 pub(crate) fn no_times(format: Format) -> String {
     format!(
-        "`--format {}` needs times, which this model does not tell: choose a Realtime model, as \
-         `--model realtime`",
-        format.extension()
+        "`--format {format}` needs times, which this model does not tell: choose a Realtime model, \
+         as `--model realtime`"
     )
 }
 
@@ -135,11 +23,12 @@ pub(crate) fn writing() -> MutexGuard<'static, ()> {
 }
 
 /// Writes a file that appears whole or not at all. Devices and pipes are written to as they are.
-pub(crate) fn write_file(path: &Path, content: &str) -> Result<()> {
+pub(crate) fn write_file(path: &Path, content: &[u8]) -> Result<()> {
+    let special = is_special(path);
     let write = || -> io::Result<()> {
-        if is_special(path) {
+        if special {
             let mut device = fs::OpenOptions::new().write(true).open(path)?;
-            return device.write_all(content.as_bytes());
+            return device.write_all(content);
         }
         // A link stays one.
         let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -147,11 +36,26 @@ pub(crate) fn write_file(path: &Path, content: &str) -> Result<()> {
         let mut file = tempfile::Builder::new()
             .permissions_as_any_file()
             .tempfile_in(parent(path))?;
-        file.write_all(content.as_bytes())?;
+        file.write_all(content)?;
+        // Some file systems find out late that they are full.
+        file.as_file().sync_all()?;
         file.persist(path)?;
         Ok(())
     };
-    write().with_context(|| format!("cannot write `{}`", path.display()))
+    write().map_err(|error| {
+        let advice = match (is_full(&error), special) {
+            (false, _) => "",
+            (true, true) => " (free some space, or write elsewhere)",
+            (true, false) => " (nothing is left of it: free some space, or write elsewhere)",
+        };
+        anyhow::Error::new(error).context(format!("cannot write `{}`{advice}", path.display()))
+    })
+}
+
+/// Whether there is no room for more.
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 /// Temporary files are private by default; these become ordinary ones.
@@ -210,7 +114,8 @@ pub(crate) fn is_closed(error: &anyhow::Error) -> bool {
     error.is::<StdoutClosed>()
 }
 
-fn parent(path: &Path) -> &Path {
+/// The folder of a file.
+pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -218,7 +123,7 @@ fn parent(path: &Path) -> &Path {
 }
 
 /// Whether something other than a file or folder is there: a device, a pipe.
-fn is_special(path: &Path) -> bool {
+pub(crate) fn is_special(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
@@ -230,7 +135,8 @@ pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
     }
 }
 
-fn check_writable(folder: &Path) -> Result<()> {
+/// Fails if no file can be made in this folder.
+pub(crate) fn check_writable(folder: &Path) -> Result<()> {
     if !folder.is_dir() {
         bail!(
             "cannot write into `{}`, which is not a folder: make it or choose another",
@@ -243,15 +149,4 @@ fn check_writable(folder: &Path) -> Result<()> {
             folder.display()
         )
     })
-}
-
-fn output_path(folder: &Path, input: &Path, format: Format) -> PathBuf {
-    let stem = match input.file_stem() {
-        Some(stem) if stem != "-" => stem.to_owned(),
-        _ => "stdin".into(),
-    };
-    let mut name = stem;
-    name.push(".");
-    name.push(format.extension());
-    folder.join(name)
 }

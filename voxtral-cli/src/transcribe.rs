@@ -6,26 +6,29 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use voxtral_pipeline::{
-    Backend, Cancel, Demo, LongOptions, OnWindow, Recording, SamplingOptions, TranscribeOptions,
-    Transcript, Transcription, Vad, Voxtral,
+    Backend, Cancel, Demo, Document, Layout, LongOptions, OnWindow, Recording, SamplingOptions,
+    Task as Done, TranscribeOptions, Transcript, Transcription, Vad, Voxtral,
 };
 
 use crate::{
-    args::{Format, TranscribeArgs},
+    args::TranscribeArgs,
     backend::{Task, on_device},
+    destination::Destination,
     input, interrupt, journal, load,
     long::{self, Show},
-    messages, notice,
-    output::{self, Destination},
+    messages, notice, output,
     progress::{self, Stage},
     report,
 };
 
 pub(crate) fn run(args: &TranscribeArgs, quiet: bool) -> Result<ExitCode> {
     let cancel = interrupt::watch()?;
+    let layout = args.layout.layout(&args.formats)?;
+    check_translation(args)?;
     let destination = Destination::of(args)?;
     let sampling = args.sampling.options(SamplingOptions::default())?;
     // A large model takes minutes to load: what fails anyway fails before.
@@ -42,10 +45,23 @@ pub(crate) fn run(args: &TranscribeArgs, quiet: bool) -> Result<ExitCode> {
         failed,
         quiet,
         destination,
+        layout,
         sampling,
         cancel,
     };
     on_device(args.compute.device, announce, work)
+}
+
+/// Refuses formats that a translation cannot have.
+fn check_translation(args: &TranscribeArgs) -> Result<()> {
+    let timed = args.formats.iter().find(|format| format.needs_times());
+    if let (Some(language), Some(format)) = (args.translate, timed) {
+        bail!(
+            "`--translate {language}` gives no times, which `--format {format}` needs: choose \
+             `text`, `json` or `md`"
+        );
+    }
+    Ok(())
 }
 
 /// The inputs that can be opened, and whether there are others, which are reported.
@@ -68,6 +84,7 @@ struct Work<'a> {
     failed: bool,
     quiet: bool,
     destination: Destination,
+    layout: Layout,
     sampling: SamplingOptions,
     cancel: Cancel,
 }
@@ -80,8 +97,9 @@ impl Task for Work<'_> {
         let precision = args.compute.precision();
         let model_name = args.model.name_or(Demo::Clips);
         let model = load::open::<B>(model_name, device, precision, self.quiet)?;
-        if args.format.subtitles().is_some() && !model.is_streaming() {
-            bail!(output::no_times(args.format));
+        let timed = args.formats.iter().find(|format| format.needs_times());
+        if let (Some(&format), false) = (timed, model.is_streaming()) {
+            bail!(output::no_times(format));
         }
         if model.is_streaming() {
             self.check_streaming()?;
@@ -97,7 +115,12 @@ impl Task for Work<'_> {
         };
         let size = NonZeroUsize::new(args.batch_size.into());
         let all_well = match size {
-            Some(size) if size.get() > 1 && self.files.len() > 1 && !model.is_streaming() => {
+            Some(size)
+                if size.get() > 1
+                    && self.files.len() > 1
+                    && !model.is_streaming()
+                    && args.translate.is_none() =>
+            {
                 self.together(&model, &options, size)
             }
             _ => self.one_by_one(&model, &options),
@@ -132,15 +155,10 @@ impl Work<'_> {
     /// Shows how far a model that takes streams is; text on the way to the terminal is progress
     /// enough.
     fn show_progress(&self, streaming: bool) -> OnWindow {
-        if !streaming || self.quiet || self.prints_text() {
+        if !streaming || self.quiet || self.destination.is_live() {
             return OnWindow::default();
         }
         progress::on_window(Stage::Transcribing)
-    }
-
-    /// Whether text goes to stdout as it grows.
-    fn prints_text(&self) -> bool {
-        self.args.format == Format::Text && matches!(self.destination, Destination::Stdout)
     }
 
     fn long_options(&self, options: &TranscribeOptions) -> LongOptions {
@@ -158,7 +176,8 @@ impl Work<'_> {
         if !self.args.long.resume {
             return Ok(None);
         }
-        let output = self.destination.path(file, self.args.format);
+        let mut outputs = self.destination.outputs(file).into_iter();
+        let output = outputs.find_map(|(_, path)| path);
         journal::path(file, output.as_deref()).map(Some)
     }
 
@@ -224,7 +243,7 @@ impl Work<'_> {
             let _about = messages::about(&input::name(file));
             self.recording(model, file, &options)
         });
-        let in_order = matches!(self.destination, Destination::Stdout);
+        let in_order = self.destination.is_stdout();
         let mut waiting = BTreeMap::new();
         let mut next = 0;
         let mut all_well = true;
@@ -279,9 +298,16 @@ impl Work<'_> {
         file: &Path,
         options: &TranscribeOptions,
     ) -> Result<bool> {
+        if let Some(language) = self.args.translate {
+            let decoder = input::open(file, model.is_streaming())?;
+            let audio = Arc::new(model.read_decoder(decoder)?);
+            let transcript = model.translate(&audio, language, options)?;
+            self.write(file, &transcript)?;
+            return Ok(self.tell(&transcript));
+        }
         let transcript = if model.is_streaming() {
             let run = model.start_decoder(input::open(file, true)?, options)?;
-            if self.prints_text() {
+            if self.destination.is_live() {
                 stream(run)?
             } else {
                 run.finish()?
@@ -289,13 +315,13 @@ impl Work<'_> {
         } else {
             let recording = self.recording(model, file, &self.long_options(options))?;
             let show = Show {
-                text: self.prints_text(),
+                text: self.destination.is_live(),
                 bar: !self.quiet,
                 json: self.args.long.json_progress,
             };
             long::run(model.start_long(recording), file, show)?
         };
-        if !self.prints_text() {
+        if !self.destination.is_live() {
             self.write(file, &transcript)?;
         }
         if !model.is_streaming() {
@@ -306,14 +332,24 @@ impl Work<'_> {
 
     /// Writes a transcript where it belongs.
     fn write(&self, file: &Path, transcript: &Transcript) -> Result<()> {
-        let format = self.args.format;
-        let written = output::render(format, file, transcript)?;
-        match self.destination.path(file, format) {
-            Some(path) => {
-                output::write_file(&path, &written)?;
-                notice(self.quiet, format_args!("wrote `{}`", path.display()));
+        let name = file.display().to_string();
+        let document = Document {
+            transcript,
+            name: Some(&name),
+            task: self
+                .args
+                .translate
+                .map_or(Done::Transcribe, Done::Translate),
+        };
+        for (format, path) in self.destination.outputs(file) {
+            let written = format.render(&document, &self.layout)?;
+            match path {
+                Some(path) => {
+                    output::write_file(&path, written.as_bytes())?;
+                    notice(self.quiet, format_args!("wrote `{}`", path.display()));
+                }
+                None => output::print(&written)?,
             }
-            None => output::print(&written)?,
         }
         Ok(())
     }

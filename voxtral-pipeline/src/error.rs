@@ -146,6 +146,17 @@ pub enum PipelineError {
         /// Why not.
         reason: &'static str,
     },
+    /// A format of segments for a transcript without times.
+    #[error(
+        "`{format}` needs times, which {model} did not tell: write `text`, `json` or `md`, or choose \
+         a Realtime model"
+    )]
+    NoTimes {
+        /// The format's name.
+        format: &'static str,
+        /// The model.
+        model: String,
+    },
     /// A stream changed its rate.
     #[error(
         "sample rate changed to {found} Hz within a stream of {expected} Hz: \

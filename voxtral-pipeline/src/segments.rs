@@ -1,6 +1,5 @@
-//! Segments: words in groups that a person reads at once, and the formats of subtitles.
+//! Segments: words in groups that a person reads at once.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,13 +7,13 @@ use serde::Serialize;
 use crate::Word;
 
 /// A pause between two words that parts segments.
-const PAUSE: Duration = Duration::from_millis(1000);
+pub(crate) const PAUSE: Duration = Duration::from_millis(1000);
 
 /// The longest segment: two lines of 42 characters for up to 7 s are what subtitlers allow.
-const LONGEST: Duration = Duration::from_secs(7);
+pub(crate) const LONGEST: Duration = Duration::from_secs(7);
 
 /// Characters of the longest segment.
-const MAX_CHARACTERS: usize = 84;
+pub(crate) const MAX_CHARACTERS: usize = 84;
 
 /// What ends a sentence, in the scripts that the models write.
 const SENTENCE_ENDS: [char; 9] = ['.', '?', '!', '…', '。', '？', '！', '।', '؟'];
@@ -105,77 +104,6 @@ pub(crate) fn segments(words: &[Word]) -> Vec<Segment> {
     segments
 }
 
-/// A format of text with times.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SubtitleFormat {
-    /// SubRip.
-    Srt,
-    /// WebVTT (W3C).
-    Vtt,
-    /// Columns `start`, `end` (both in milliseconds) and `text`, as Whisper's tools write them.
-    Tsv,
-}
-
-impl SubtitleFormat {
-    /// What a file begins with.
-    pub fn header(self) -> &'static str {
-        match self {
-            Self::Srt => "",
-            Self::Vtt => "WEBVTT\n\n",
-            Self::Tsv => "start\tend\ttext\n",
-        }
-    }
-
-    /// The entry of a segment, the `number`-th counted from 1.
-    pub fn entry(self, number: usize, segment: &Segment) -> String {
-        let Segment {
-            start, end, text, ..
-        } = segment;
-        // A line end or a tab would end the entry.
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        match self {
-            Self::Srt => {
-                let (start, end) = (clock(*start, ','), clock(*end, ','));
-                // An arrow would be read as times.
-                let text = text.replace("-->", "→");
-                format!("{number}\n{start} --> {end}\n{text}\n\n")
-            }
-            Self::Vtt => {
-                let (start, end) = (clock(*start, '.'), clock(*end, '.'));
-                let text = text
-                    .replace('&', "&amp;")
-                    .replace('<', "&lt;")
-                    .replace('>', "&gt;");
-                format!("{start} --> {end}\n{text}\n\n")
-            }
-            Self::Tsv => format!("{}\t{}\t{text}\n", millis(*start), millis(*end)),
-        }
-    }
-
-    /// A whole file.
-    pub fn render(self, segments: &[Segment]) -> String {
-        let mut text = self.header().to_owned();
-        for (number, segment) in (1..).zip(segments) {
-            let _ = write!(text, "{}", self.entry(number, segment));
-        }
-        text
-    }
-}
-
-/// The nearest millisecond.
-fn millis(time: Duration) -> u128 {
-    (time.as_micros() + 500) / 1000
-}
-
-/// `hh:mm:ss,mmm`.
-fn clock(time: Duration, separator: char) -> String {
-    let millis = millis(time);
-    let (seconds, millis) = (millis / 1000, millis % 1000);
-    let (minutes, seconds) = (seconds / 60, seconds % 60);
-    let (hours, minutes) = (minutes / 60, minutes % 60);
-    format!("{hours:02}:{minutes:02}:{seconds:02}{separator}{millis:03}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,39 +146,5 @@ mod tests {
     #[test]
     fn scripts_without_spaces_are_joined_without_them() {
         assert_eq!(texts(&[word("你", 0, 100), word("好", 100, 200)]), ["你好"]);
-    }
-
-    #[test]
-    fn formats_are_written_as_their_readers_expect() {
-        let segments = [
-            Segment {
-                start: Duration::from_micros(80_400),
-                end: Duration::from_millis(1_500),
-                text: "a < b & c".into(),
-                confidence: None,
-                words: Vec::new(),
-            },
-            Segment {
-                start: Duration::from_secs(3_661),
-                end: Duration::from_millis(360_061_999),
-                text: "one\ttwo --> three\n".into(),
-                confidence: None,
-                words: Vec::new(),
-            },
-        ];
-        assert_eq!(
-            SubtitleFormat::Srt.render(&segments),
-            "1\n00:00:00,080 --> 00:00:01,500\na < b & c\n\n\
-             2\n01:01:01,000 --> 100:01:01,999\none two → three\n\n"
-        );
-        assert_eq!(
-            SubtitleFormat::Vtt.render(&segments),
-            "WEBVTT\n\n00:00:00.080 --> 00:00:01.500\na &lt; b &amp; c\n\n\
-             01:01:01.000 --> 100:01:01.999\none two --&gt; three\n\n"
-        );
-        assert_eq!(
-            SubtitleFormat::Tsv.render(&segments),
-            "start\tend\ttext\n80\t1500\ta < b & c\n3661000\t360061999\tone two --> three\n"
-        );
     }
 }

@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use voxtral_tokenizer::{TextDecoder, Tokenizer};
 
 use crate::{
-    Choice, DetectedLanguage, Gap, SamplingOptions, Segment, SubtitleFormat, Warning, Word,
-    sample::StopStrings,
+    Choice, DetectedLanguage, Gap, SamplingOptions, Segment, Warning, Word, sample::StopStrings,
 };
 
 /// One generated token.
@@ -119,14 +118,6 @@ pub struct Transcript {
     pub tokens: Vec<Token>,
     /// Where the time went.
     pub timings: Timings,
-}
-
-impl Transcript {
-    /// The transcript as subtitles; nothing where the model tells no times.
-    pub fn subtitles(&self, format: SubtitleFormat) -> Option<String> {
-        let segments = self.segments.as_ref()?;
-        Some(format.render(segments))
-    }
 }
 
 impl Timings {

@@ -30,6 +30,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "voxtral-cli",
         &[
+            "voxtral-audio",
             "voxtral-checkpoint",
             "voxtral-hub",
             "voxtral-kernels",

@@ -166,7 +166,7 @@ impl<B: Backend> Session<'_, '_, B> {
             );
         }
         let json = serde_json::to_string_pretty(&self.talk.to_json())? + "\n";
-        output::write_file(file, &json)?;
+        output::write_file(file, json.as_bytes())?;
         self.notice(&format!("wrote `{}`", file.display()));
         Ok(())
     }

@@ -1,9 +1,11 @@
 //! Words on stdout, as they become known.
 
-use anyhow::Result;
-use voxtral_pipeline::{Segmenter, SubtitleFormat, Word};
+use std::time::Duration;
 
-use crate::{args::Format, output};
+use anyhow::Result;
+use voxtral_pipeline::{Format, Layout, SegmentWriter, Segmenter, Word};
+
+use crate::output;
 
 /// Prints words in one of the formats.
 pub(crate) struct Printer {
@@ -19,18 +21,14 @@ enum Style {
     },
     /// An object for each word.
     Json,
-    /// An entry for each segment.
-    Subtitles {
-        format: SubtitleFormat,
-        /// Entries printed so far.
-        count: usize,
-    },
+    /// Subtitles or rows.
+    Segments(SegmentWriter),
 }
 
 impl Printer {
-    pub(crate) fn new(format: Format) -> Self {
-        let style = match format.subtitles() {
-            Some(format) => Style::Subtitles { format, count: 0 },
+    pub(crate) fn new(format: Format, layout: Layout) -> Self {
+        let style = match SegmentWriter::new(format, layout) {
+            Some(writer) => Style::Segments(writer),
             None if format == Format::Json => Style::Json,
             None => Style::Text { begun: false },
         };
@@ -54,42 +52,23 @@ impl Printer {
                 output::print(&format!("{before}{}", word.word))
             }
             Style::Json => output::print(&(serde_json::to_string(word)? + "\n")),
-            Style::Subtitles { format, count } => {
-                let Some(segment) = complete else {
-                    return Ok(());
-                };
-                *count += 1;
-                output::print(&(header(*format, *count) + &format.entry(*count, &segment)))
-            }
+            Style::Segments(writer) => match complete {
+                Some(segment) => output::print(&writer.push(&segment)),
+                None => Ok(()),
+            },
         }
     }
 
-    /// Prints what is left: the end of the line, the last entry.
-    pub(crate) fn finish(&mut self) -> Result<()> {
+    /// Prints what is left of sound of this length: the end of the line, the last entries.
+    pub(crate) fn finish(&mut self, heard: Duration) -> Result<()> {
         let last = self.segmenter.finish();
         match &mut self.style {
             Style::Text { begun: true } => output::print("\n"),
             Style::Text { begun: false } | Style::Json => Ok(()),
-            Style::Subtitles { format, count } => {
-                let entry = last.map(|segment| {
-                    *count += 1;
-                    header(*format, *count) + &format.entry(*count, &segment)
-                });
-                match entry {
-                    Some(entry) => output::print(&entry),
-                    // A file without words is a file all the same.
-                    None if *count == 0 => output::print(format.header()),
-                    None => Ok(()),
-                }
+            Style::Segments(writer) => {
+                let last = last.map(|segment| writer.push(&segment));
+                output::print(&(last.unwrap_or_default() + &writer.finish(heard)))
             }
         }
-    }
-}
-
-/// What stands before the first entry.
-fn header(format: SubtitleFormat, entry: usize) -> String {
-    match entry {
-        1 => format.header().to_owned(),
-        _ => String::new(),
     }
 }

@@ -135,7 +135,7 @@ fn wrong_command_lines_are_one_line_each() {
         ),
         (
             &["transcribe", EN, "--format", "docx"],
-            &["'docx'", "text, json, srt, vtt, tsv"],
+            &["'docx'", "text, json, srt, vtt, tsv, csv, md"],
         ),
         (
             &["transcribe", EN, "--device", "tpu"],
@@ -158,6 +158,69 @@ fn wrong_command_lines_are_one_line_each() {
         (&["-q", "-v", "models"], &["--quiet", "--verbose"]),
         (&["transcirbe", EN], &["'transcirbe'", "'transcribe'"]),
         (&["inspect"], &["MODEL"]),
+        (&["inspect", EN, "--alignment"], &["--plot"]),
+        (
+            &["transcribe", EN, "--format", "srt,docx"],
+            &["'docx'", "text, json, srt, vtt, tsv, csv, md"],
+        ),
+        (
+            &["transcribe", EN, "-f", "srt", "--max-line-width", "0"],
+            &["'0'", "--max-line-width", "at least 1"],
+        ),
+        (
+            &["transcribe", EN, "-f", "srt", "--max-line-width=-42"],
+            &["'-42'", "at least 1"],
+        ),
+        (
+            &[
+                "transcribe",
+                EN,
+                "-f",
+                "srt",
+                "--max-line-width",
+                "42",
+                "--max-line-count",
+                "0",
+            ],
+            &["'0'", "--max-line-count", "at least 1"],
+        ),
+        (
+            &["transcribe", EN, "-f", "srt", "--max-line-count", "2"],
+            &["--max-line-width"],
+        ),
+        (
+            &["transcribe", EN, "--output-template", "{stem}.{lang}"],
+            &["{lang}", "{stem}, {ext}, {format}, {model}, {date}"],
+        ),
+        (
+            &["transcribe", EN, "--output-template", "../{stem}.{ext}"],
+            &["out of the folder", "--output-dir"],
+        ),
+        (
+            &["transcribe", EN, "--output-template", "/tmp/{stem}.{ext}"],
+            &["out of the folder", "--output-dir"],
+        ),
+        (
+            &["transcribe", EN, "--output-template", "out/"],
+            &["name of a file"],
+        ),
+        (
+            &["transcribe", EN, "-o", "a", "--output-template", "{stem}"],
+            &["--output <FILE>", "--output-template"],
+        ),
+        (
+            &["transcribe", EN, "--translate", "xx"],
+            &["`xx`", "ISO 639-1"],
+        ),
+        (
+            &["transcribe", EN, "--translate", "fr", "--language", "en"],
+            &["--translate", "--language"],
+        ),
+        (
+            &["transcribe", EN, "--translate", "fr", "--delay", "480"],
+            &["--translate", "--delay"],
+        ),
+        (&["listen", EN, "-f", "md"], &["'md'", "tsv, csv"]),
         (
             &["quantize", "demo", "--quant", "q3", "--out", "small"],
             &["'q3'", "q8, q4"],
