@@ -17,8 +17,9 @@ pub(crate) struct Utterance {
     id: usize,
     start: usize,
     samples: usize,
-    prompt_language: Option<String>,
-    reference: String,
+    pub(crate) language: String,
+    pub(crate) prompt_language: Option<String>,
+    pub(crate) reference: String,
     transformers_text: String,
     transformers_ids: Vec<u32>,
 }

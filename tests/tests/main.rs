@@ -11,6 +11,7 @@
 mod backends;
 mod batch;
 mod chat;
+mod context;
 mod demo;
 mod demo_realtime;
 mod draft;

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod chat;
+mod context;
 mod sampling;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use voxtral_checkpoint::Quant;
 use voxtral_pipeline::{Demo, Language, Precision, SubtitleFormat};
 
 pub(crate) use chat::{AnswerFormat, ChatArgs};
+pub(crate) use context::ContextArgs;
 pub(crate) use sampling::SamplingArgs;
 
 /// Speech to text, and answers about sound, with Mistral's Voxtral models.
@@ -137,6 +139,8 @@ pub(crate) struct TranscribeArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_new_tokens: Option<u32>,
     #[command(flatten)]
+    pub(crate) context: ContextArgs,
+    #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
 }
 
@@ -200,6 +204,8 @@ pub(crate) struct ListenArgs {
     pub(crate) format: Format,
     #[command(flatten)]
     pub(crate) compute: ComputeArgs,
+    #[command(flatten)]
+    pub(crate) context: ContextArgs,
 }
 
 /// Where and how to compute.

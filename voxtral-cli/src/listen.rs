@@ -14,7 +14,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use voxtral_pipeline::{Backend, Demo, FeedReader, Session, SessionOptions, Step, feed};
+use voxtral_pipeline::{
+    Backend, ContextBias, Demo, FeedReader, SamplingOptions, Session, SessionOptions, Step, feed,
+};
 
 use crate::{
     args::ListenArgs,
@@ -34,12 +36,14 @@ const BEHIND: Duration = Duration::from_secs(2);
 pub(crate) fn run(args: &ListenArgs, quiet: bool) -> Result<ExitCode> {
     let graceful = interrupt::watch_gracefully()?;
     let found = source::find(args)?;
+    let bias = args.context.bias()?;
     load::set_threads(args.compute.threads)?;
     load::tell_demo(args.model.name_or(Demo::Realtime), quiet);
     let announce = |device: &str| notice(quiet, format_args!("device: {device}"));
     let work = Work {
         args,
         found,
+        bias,
         quiet,
         graceful,
     };
@@ -50,6 +54,7 @@ pub(crate) fn run(args: &ListenArgs, quiet: bool) -> Result<ExitCode> {
 struct Work<'a> {
     args: &'a ListenArgs,
     found: Found<'a>,
+    bias: Option<ContextBias>,
     quiet: bool,
     graceful: Graceful,
 }
@@ -77,6 +82,10 @@ impl Task for Work<'_> {
         let mut session = model.session(&SessionOptions {
             delay: args.delay,
             sample_rate: Some(rate),
+            sampling: SamplingOptions {
+                context_bias: self.bias,
+                ..Default::default()
+            },
             discard: true,
             ..Default::default()
         })?;

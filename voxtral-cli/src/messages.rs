@@ -14,7 +14,7 @@ use tracing_subscriber::{
     fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, format::Writer},
     registry::LookupSpan,
 };
-use voxtral_pipeline::{Finish, Timings};
+use voxtral_pipeline::{DetectedLanguage, Finish, LanguageSource, Timings};
 
 use crate::progress;
 
@@ -46,6 +46,19 @@ pub(crate) fn tell_work(finish: Finish, tokens: usize, audio: Duration, timings:
         timings.decode,
         timings.passes,
     );
+}
+
+/// The language, where it was found out.
+pub(crate) fn tell_language(detected: Option<&DetectedLanguage>) {
+    let Some(found) = detected else {
+        return;
+    };
+    let by = match found.source {
+        LanguageSource::Model => "by the model",
+        _ => "by its words",
+    };
+    let percent = 100.0 * found.probability;
+    tracing::info!("language `{}` detected {by}, {percent:.0} % sure", found.language);
 }
 
 /// A wrong command line; shorter than clap says it, and on one line as every other error.

@@ -24,7 +24,10 @@ use crate::{
 pub(crate) fn run(args: &TranscribeArgs, quiet: bool) -> Result<ExitCode> {
     let cancel = interrupt::watch()?;
     let destination = Destination::of(args)?;
-    let sampling = args.sampling.options(SamplingOptions::default())?;
+    let sampling = args.sampling.options(SamplingOptions {
+        context_bias: args.context.bias()?,
+        ..Default::default()
+    })?;
     // A large model takes minutes to load: what fails anyway fails before.
     let (files, failed) = openable(&args.files);
     if files.is_empty() {
@@ -82,6 +85,7 @@ impl Task for Work<'_> {
         }
         let options = TranscribeOptions {
             language: args.language,
+            skip_language_detection: false,
             sampling: self.sampling.clone(),
             max_new_tokens: args.max_new_tokens.map(|tokens| tokens as usize),
             delay: args.delay,
@@ -236,6 +240,7 @@ impl Work<'_> {
 /// of one that breaks off, the text of what is there is written, but the run has failed. The decoder
 /// has warned of it.
 fn tell(transcript: &Transcript) -> bool {
+    messages::tell_language(transcript.language_detected.as_ref());
     messages::tell_work(
         transcript.finish,
         transcript.tokens.len(),

@@ -62,7 +62,7 @@ pub use error::PipelineError;
 pub use feed::{FeedReader, FeedStopper, FeedWriter, feed};
 pub use language::{DetectedLanguage, LanguageSource};
 pub use model::{Builder, Progress, PromptSize, Voxtral};
-pub use sample::{Choice, Constraint, Sampler, SamplingOptions};
+pub use sample::{Choice, Constraint, ContextBias, Sampler, SamplingOptions};
 pub use segments::{Segment, Segmenter, SubtitleFormat};
 pub use session::{Session, SessionOptions};
 pub use transcribe::{OnWindow, TranscribeOptions, Transcription};
