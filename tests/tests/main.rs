@@ -16,6 +16,7 @@ mod demo;
 mod demo_realtime;
 mod draft;
 mod goldens;
+mod language;
 mod parity;
 mod pipeline;
 mod precision;

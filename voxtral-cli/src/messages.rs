@@ -58,7 +58,10 @@ pub(crate) fn tell_language(detected: Option<&DetectedLanguage>) {
         _ => "by its words",
     };
     let percent = 100.0 * found.probability;
-    tracing::info!("language `{}` detected {by}, {percent:.0} % sure", found.language);
+    tracing::info!(
+        "language `{}` detected {by}, {percent:.0} % sure",
+        found.language
+    );
 }
 
 /// A wrong command line; shorter than clap says it, and on one line as every other error.

@@ -313,7 +313,9 @@ impl<B: Backend> Session<'_, B> {
         let language_detected = of_text(&text, &self.model.languages);
         Ok(Transcript {
             text,
-            language: language_detected.as_ref().map(|found| found.language.clone()),
+            language: language_detected
+                .as_ref()
+                .map(|found| found.language.clone()),
             language_detected,
             duration: self.received(),
             model: self.model.name.clone(),

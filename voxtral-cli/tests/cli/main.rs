@@ -10,6 +10,7 @@ mod audio;
 mod chat;
 mod chat_input;
 mod chat_lines;
+mod context;
 #[cfg(unix)]
 mod interrupt;
 #[cfg(unix)]

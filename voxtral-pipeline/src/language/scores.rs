@@ -53,7 +53,10 @@ pub(super) fn of_scores<B: Backend>(
     let possible = behind.beginning(&first[..shared])?;
     let together: f64 = scores.iter().map(|(_, p)| p).sum();
     let best = scores.into_iter().max_by(|(_, a), (_, b)| a.total_cmp(b));
-    tracing::debug!("languages have {:.3} of what follows `lang:`", together / possible);
+    tracing::debug!(
+        "languages have {:.3} of what follows `lang:`",
+        together / possible
+    );
     Ok(best
         .filter(|_| together >= LEAST_TOGETHER * possible)
         .map(|(language, p)| DetectedLanguage {
@@ -88,7 +91,10 @@ impl<'c, B: Backend> Behind<'c, B> {
     /// `ln p(id)` behind these ids, of which there is at least one.
     fn logprob(&mut self, ids: &[u32], id: u32) -> Result<f64, PipelineError> {
         let logprobs = self.logprobs(ids)?;
-        Ok(logprobs.get(id as usize).copied().unwrap_or(f64::NEG_INFINITY))
+        Ok(logprobs
+            .get(id as usize)
+            .copied()
+            .unwrap_or(f64::NEG_INFINITY))
     }
 
     /// The probability of a token that may begin what is left of `lang:` behind these ids; 1 if
@@ -97,7 +103,10 @@ impl<'c, B: Backend> Behind<'c, B> {
         let tokenizer = &self.model.tokenizer;
         let written = ids.iter().filter_map(|id| tokenizer.token_bytes(*id));
         let written: usize = written.map(<[u8]>::len).sum();
-        let left = prompt::LANGUAGE.as_bytes().get(written..).unwrap_or_default();
+        let left = prompt::LANGUAGE
+            .as_bytes()
+            .get(written..)
+            .unwrap_or_default();
         let begins = |id: u32| {
             let bytes = tokenizer.token_bytes(id).unwrap_or_default();
             !bytes.is_empty() && (bytes.starts_with(left) || left.starts_with(bytes))
@@ -106,7 +115,10 @@ impl<'c, B: Backend> Behind<'c, B> {
             return Ok(1.0);
         }
         let logprobs = (0..).zip(self.logprobs(ids)?);
-        Ok(logprobs.filter(|(id, _)| begins(*id)).map(|(_, p)| p.exp()).sum())
+        Ok(logprobs
+            .filter(|(id, _)| begins(*id))
+            .map(|(_, p)| p.exp())
+            .sum())
     }
 
     fn logprobs(&mut self, ids: &[u32]) -> Result<&[f64], PipelineError> {

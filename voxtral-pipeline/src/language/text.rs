@@ -63,16 +63,37 @@ mod tests {
     fn a_few_sentences_tell_their_language() {
         for (language, text) in [
             ("ar", "صباح الخير جميعا ومرحبا بكم في الاجتماع"),
-            ("de", "Die Kinder spielen draußen im Garten. Wir müssen das bis Freitag machen."),
-            ("en", "I would like to order a coffee please. Where is the next train station?"),
-            ("es", "Los niños están jugando afuera. Tenemos que terminar esto el viernes."),
-            ("fr", "Les enfants jouent dehors dans le jardin. Nous devons finir cela."),
+            (
+                "de",
+                "Die Kinder spielen draußen im Garten. Wir müssen das bis Freitag machen.",
+            ),
+            (
+                "en",
+                "I would like to order a coffee please. Where is the next train station?",
+            ),
+            (
+                "es",
+                "Los niños están jugando afuera. Tenemos que terminar esto el viernes.",
+            ),
+            (
+                "fr",
+                "Les enfants jouent dehors dans le jardin. Nous devons finir cela.",
+            ),
             ("hi", "सभी को सुप्रभात और बैठक में आपका स्वागत है।"),
-            ("it", "Non ha mai detto niente dei soldi. Vorrei ordinare un caffè per favore."),
+            (
+                "it",
+                "Non ha mai detto niente dei soldi. Vorrei ordinare un caffè per favore.",
+            ),
             ("ja", "皆さん、おはようございます。会議へようこそ。"),
             ("ko", "여러분 안녕하세요 회의에 오신 것을 환영합니다"),
-            ("nl", "Ze vertelde me dat het morgen zou gaan regenen. Dat lijkt me een goed idee."),
-            ("pt", "As crianças estão brincando lá fora. Onde fica a próxima estação?"),
+            (
+                "nl",
+                "Ze vertelde me dat het morgen zou gaan regenen. Dat lijkt me een goed idee.",
+            ),
+            (
+                "pt",
+                "As crianças estão brincando lá fora. Onde fica a próxima estação?",
+            ),
             ("ru", "Доброе утро всем и добро пожаловать на встречу."),
             ("zh", "大家早上好，欢迎参加会议。"),
         ] {

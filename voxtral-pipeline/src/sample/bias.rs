@@ -4,7 +4,7 @@
 //! The tokens of all phrases form a trie, and the scores of those that go on in it are raised
 //! (shallow fusion: Zhao et al., Interspeech 2019, "Shallow-Fusion End-to-End Contextual Biasing").
 //! What was chosen is not taken back, so a phrase must not be begun lightly: its first token is
-//! raised by [half](FIRST) as much as those behind it, and nothing is raised where the model would
+//! raised by a [quarter](FIRST) of what those behind it are, and nothing is raised where the model would
 //! rather write no text at all.
 
 mod trie;
@@ -16,7 +16,7 @@ pub(super) use trie::Context;
 use crate::PipelineError;
 
 /// The part of the strength by which the first token of a phrase is raised.
-const FIRST: f64 = 0.5;
+const FIRST: f64 = 0.25;
 
 /// Words and phrases that are likely to be said, and by how much their tokens are raised.
 ///
@@ -46,7 +46,9 @@ impl ContextBias {
     /// The most phrases that there may be.
     pub const MAX_PHRASES: usize = 100;
 
-    /// Helps where a phrase loses narrowly, and invents nothing in the demo's evaluation set.
+    /// A phrase that was begun goes on where it is at least a seventh as probable as what is most
+    /// probable, and begins where it is three fifths as probable. Over the demo's evaluation set,
+    /// names that nobody says change nothing at this strength, while noisy words are mended.
     pub const DEFAULT_STRENGTH: f32 = 2.0;
 
     /// Phrases of one or more words, and what is added to the logits of their tokens. White space
@@ -59,7 +61,13 @@ impl ContextBias {
         phrases: impl IntoIterator<Item = S>,
         strength: f32,
     ) -> Result<Self, PipelineError> {
-        let words = |phrase: S| phrase.as_ref().split_whitespace().collect::<Vec<_>>().join(" ");
+        let words = |phrase: S| {
+            phrase
+                .as_ref()
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
         let phrases: Vec<String> = phrases.into_iter().map(words).collect();
         let invalid = |option, found, expected| PipelineError::InvalidOption {
             option,
@@ -76,7 +84,11 @@ impl ContextBias {
         }
         if !(strength.is_finite() && strength > 0.0) {
             let found = strength.to_string();
-            return Err(invalid("context strength", found, "a finite number above 0"));
+            return Err(invalid(
+                "context strength",
+                found,
+                "a finite number above 0",
+            ));
         }
         Ok(Self { phrases, strength })
     }
@@ -125,9 +137,18 @@ mod tests {
     #[test]
     fn as_many_phrases_as_are_taken_and_no_more() {
         let names: Vec<String> = (0..101).map(|i| format!("name {i}")).collect();
-        assert_eq!(ContextBias::new(&names[..100], 1.0).unwrap().phrases().len(), 100);
+        assert_eq!(
+            ContextBias::new(&names[..100], 1.0)
+                .unwrap()
+                .phrases()
+                .len(),
+            100
+        );
         let message = ContextBias::new(&names, 1.0).unwrap_err().to_string();
-        assert_eq!(message, "number of context phrases is 101, expected 1 to 100");
+        assert_eq!(
+            message,
+            "number of context phrases is 101, expected 1 to 100"
+        );
         assert!(refused(&[], 1.0).contains("is 0, expected 1"));
     }
 
@@ -135,11 +156,17 @@ mod tests {
     fn what_is_impossible_is_refused() {
         for empty in ["", "  ", "\t\n"] {
             let message = refused(&["one", empty], 1.0);
-            assert!(message.starts_with("context phrase is empty (number 2 of 2)"), "{message}");
+            assert!(
+                message.starts_with("context phrase is empty (number 2 of 2)"),
+                "{message}"
+            );
         }
         for strength in [0.0, -1.0, f32::NAN, f32::INFINITY] {
             let message = refused(&["one"], strength);
-            assert!(message.starts_with(&format!("context strength is {strength}")), "{message}");
+            assert!(
+                message.starts_with(&format!("context strength is {strength}")),
+                "{message}"
+            );
         }
     }
 

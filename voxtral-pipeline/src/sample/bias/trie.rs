@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use voxtral_tokenizer::Tokenizer;
 
 use super::{ContextBias, FIRST, variants};
-use crate::PipelineError;
+use crate::{PipelineError, sample::argmax};
 
 /// Begins what may stand anywhere, as a space does.
 const ANYWHERE: usize = 0;
@@ -78,7 +78,7 @@ impl Context {
     /// Raises the scores of the tokens that begin a phrase or go on in one, unless the most
     /// probable token is a special one: a bias says what is written, not whether anything is.
     pub(in crate::sample) fn raise(&self, scores: &mut [f64]) {
-        if super::super::argmax(scores) < self.special as usize {
+        if argmax(scores) < self.special as usize {
             return;
         }
         let begun = self.roots().map(|root| (root, FIRST * self.strength));
@@ -134,4 +134,179 @@ fn is_of_words(character: char) -> bool {
     ];
     let unspaced = UNSPACED.iter().any(|range| range.contains(&character));
     character.is_alphanumeric() && !unspaced
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        SamplingOptions,
+        sample::{Choice, Sampler},
+    };
+
+    const STRENGTH: f32 = 2.0;
+    const FIRST_RAISE: f32 = STRENGTH * FIRST as f32;
+
+    fn file() -> serde_json::Value {
+        serde_json::from_slice(include_bytes!("../../../demo/tekken.json")).unwrap()
+    }
+
+    fn tokenizer() -> Tokenizer {
+        Tokenizer::from_bytes(&serde_json::to_vec(&file()).unwrap()).unwrap()
+    }
+
+    fn biased(tokenizer: &Tokenizer, phrases: &[&str]) -> Sampler {
+        let options = SamplingOptions {
+            context_bias: Some(ContextBias::new(phrases, STRENGTH).unwrap()),
+            ..Default::default()
+        };
+        Sampler::with_tokenizer(&options, tokenizer).unwrap()
+    }
+
+    /// Chooses between these tokens by their logits; all others are far less probable.
+    fn choose(sampler: &mut Sampler, tokenizer: &Tokenizer, logits: &[(u32, f32)]) -> Choice {
+        let mut all = vec![-30.0; tokenizer.vocab_size()];
+        for (id, logit) in logits {
+            all[*id as usize] = *logit;
+        }
+        sampler.choose(&all).unwrap()
+    }
+
+    /// Writes a text, each token of which loses to the end of a sentence by this much, the first by
+    /// `first`; gives what was chosen.
+    fn write(phrase: &str, text: &str, first: f32, rest: f32) -> Vec<bool> {
+        let tokenizer = tokenizer();
+        let mut sampler = biased(&tokenizer, &[phrase]);
+        let other = tokenizer.encode("!")[0];
+        let mut won = Vec::new();
+        for (at, id) in tokenizer.encode(text).into_iter().enumerate() {
+            let behind = if at == 0 { first } else { rest };
+            let logits = [(other, 5.0), (id, 5.0 - behind)];
+            let choice = choose(&mut sampler, &tokenizer, &logits);
+            won.push(choice.id == id);
+            if choice.id != id {
+                break;
+            }
+            // The log-probability is the model's own.
+            let total = (5.0_f32.exp() + (5.0 - behind).exp()).ln();
+            assert!((choice.logprob - (5.0 - behind - total)).abs() < 1e-4);
+        }
+        won
+    }
+
+    #[test]
+    fn a_phrase_that_narrowly_loses_wins() {
+        let near = (0.9 * FIRST_RAISE, 0.9 * STRENGTH);
+        for text in ["seven", " seven", "Seven", " SEVEN", " seven nine"] {
+            let won = write("seven nine", text, near.0, near.1);
+            assert!(
+                won.len() > 1 && won.iter().all(|won| *won),
+                "{text}: {won:?}"
+            );
+        }
+        // What is not a phrase, or not narrow, loses.
+        assert_eq!(write("seven nine", " eight", near.0, near.1), [false]);
+        assert_eq!(write("seven", " seven", 1.1 * FIRST_RAISE, 0.0), [false]);
+        assert_eq!(
+            write("seven", " seven", near.0, 1.1 * STRENGTH),
+            [true, false]
+        );
+    }
+
+    #[test]
+    fn a_phrase_may_begin_within_itself() {
+        let near = (0.9 * FIRST_RAISE, 0.9 * STRENGTH);
+        let won = write("one one two", " one one one two", 0.0, near.0);
+        assert!(won.iter().all(|won| *won), "{won:?}");
+        // Its second word is raised as the second or the third of the phrase.
+        let won = write("one one two", " one one one two", near.0, near.1);
+        assert_eq!(won.last(), Some(&true), "{won:?}");
+    }
+
+    #[test]
+    fn the_end_and_the_pads_of_a_stream_are_never_put_off() {
+        let tokenizer = tokenizer();
+        let mut sampler = biased(&tokenizer, &["seven"]);
+        let first = tokenizer.encode(" seven")[0];
+        for special in [2, 32, 33] {
+            let logits = [(special, 5.0), (first, 4.99)];
+            assert_eq!(choose(&mut sampler, &tokenizer, &logits).id, special);
+        }
+        let logits = [(tokenizer.encode("!")[0], 5.0), (first, 4.99)];
+        assert_eq!(choose(&mut sampler, &tokenizer, &logits).id, first);
+    }
+
+    #[test]
+    fn a_phrase_goes_on_behind_pads_and_marks() {
+        let tokenizer = tokenizer();
+        let mut sampler = biased(&tokenizer, &["four nine"]);
+        let ids = tokenizer.encode(" four nine");
+        let other = tokenizer.encode("!")[0];
+        for id in ids {
+            // As far behind as only what is within the phrase may be, but for its first token.
+            let begins =
+                tokenizer.token_text(id) == tokenizer.token_text(tokenizer.encode(" four")[0]);
+            let behind = if begins { 0.0 } else { 0.9 * STRENGTH };
+            let logits = [(other, 4.999), (id, 5.0 - behind)];
+            assert_eq!(choose(&mut sampler, &tokenizer, &logits).id, id);
+            for special in [32, 32, 33] {
+                assert_eq!(
+                    choose(&mut sampler, &tokenizer, &[(special, 9.0)]).id,
+                    special
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_word_is_not_glued_to_another() {
+        let tokenizer = tokenizer();
+        let mut sampler = biased(&tokenizer, &["one"]);
+        let first = tokenizer.encode("one")[0];
+        let [letter, other] = ["a", "!"].map(|text| tokenizer.encode(text)[0]);
+        let narrow = [(other, 5.0), (first, 4.99)];
+        choose(&mut sampler, &tokenizer, &[(letter, 9.0)]);
+        assert_eq!(choose(&mut sampler, &tokenizer, &narrow).id, other);
+        assert_eq!(
+            choose(&mut sampler, &tokenizer, &narrow).id,
+            first,
+            "behind `!`"
+        );
+    }
+
+    #[test]
+    fn words_without_spaces_between_them_are_found_in_a_text() {
+        assert!(is_of_words('e') && is_of_words('7') && is_of_words('я') && is_of_words('한'));
+        for character in ['東', 'の', 'ไ', ' ', '.', '\'', '\u{FFFD}'] {
+            assert!(!is_of_words(character), "{character}");
+        }
+    }
+
+    /// A tokenizer passes over what its pattern does not match.
+    #[test]
+    fn a_phrase_that_cannot_be_written_is_refused() {
+        let mut file = file();
+        file["config"]["pattern"] = r"\p{L}+|\s+".into();
+        let tokenizer = Tokenizer::from_bytes(&serde_json::to_vec(&file).unwrap()).unwrap();
+        let bias = |phrase| ContextBias::new([phrase], STRENGTH).unwrap();
+        Context::new(&bias("Joplin"), &tokenizer).unwrap();
+        let error = Context::new(&bias("Joplin 7"), &tokenizer).unwrap_err();
+        assert!(
+            error.to_string().contains("`Joplin 7` has no tokens"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_sampler_without_a_tokenizer_takes_no_bias() {
+        let options = SamplingOptions {
+            context_bias: Some(ContextBias::new(["one"], 1.0).unwrap()),
+            ..Default::default()
+        };
+        let error = Sampler::new(&options, 1000).err().unwrap();
+        assert!(
+            error.to_string().starts_with("context bias is given"),
+            "{error}"
+        );
+    }
 }
