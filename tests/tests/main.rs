@@ -11,11 +11,13 @@
 mod backends;
 mod batch;
 mod chat;
+mod context;
 mod conversations;
 mod demo;
 mod demo_realtime;
 mod draft;
 mod goldens;
+mod language;
 mod long;
 mod parity;
 mod pipeline;

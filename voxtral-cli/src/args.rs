@@ -1,8 +1,9 @@
 //! The command line.
 
 mod chat;
-mod long;
+mod context;
 mod layout;
+mod long;
 mod sampling;
 
 use std::path::PathBuf;
@@ -18,8 +19,9 @@ use voxtral_pipeline::{Demo, Format, Language, Precision};
 use crate::destination::Template;
 
 pub(crate) use chat::{AnswerFormat, ChatArgs};
-pub(crate) use long::LongArgs;
+pub(crate) use context::ContextArgs;
 pub(crate) use layout::{LayoutArgs, names as format_names};
+pub(crate) use long::LongArgs;
 pub(crate) use sampling::SamplingArgs;
 
 /// Speech to text, and answers about sound, with Mistral's Voxtral models.
@@ -169,6 +171,8 @@ pub(crate) struct TranscribeArgs {
     #[command(flatten)]
     pub(crate) long: LongArgs,
     #[command(flatten)]
+    pub(crate) context: ContextArgs,
+    #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
 }
 
@@ -240,6 +244,8 @@ pub(crate) struct ListenArgs {
     pub(crate) layout: LayoutArgs,
     #[command(flatten)]
     pub(crate) compute: ComputeArgs,
+    #[command(flatten)]
+    pub(crate) context: ContextArgs,
 }
 
 /// Where and how to compute.

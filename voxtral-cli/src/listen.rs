@@ -14,7 +14,10 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use voxtral_pipeline::{Backend, Demo, FeedReader, Layout, Session, SessionOptions, Step, feed};
+use voxtral_pipeline::{
+    Backend, ContextBias, Demo, FeedReader, Layout, SamplingOptions, Session, SessionOptions, Step,
+    feed,
+};
 
 use crate::{
     args::ListenArgs,
@@ -35,6 +38,7 @@ pub(crate) fn run(args: &ListenArgs, quiet: bool) -> Result<ExitCode> {
     let graceful = interrupt::watch_gracefully()?;
     let layout = args.layout.layout(&[args.format])?;
     let found = source::find(args)?;
+    let bias = args.context.bias()?;
     load::set_threads(args.compute.threads)?;
     load::tell_demo(args.model.name_or(Demo::Realtime), quiet);
     let announce = |device: &str| notice(quiet, format_args!("device: {device}"));
@@ -42,6 +46,7 @@ pub(crate) fn run(args: &ListenArgs, quiet: bool) -> Result<ExitCode> {
         args,
         layout,
         found,
+        bias,
         quiet,
         graceful,
     };
@@ -53,6 +58,7 @@ struct Work<'a> {
     args: &'a ListenArgs,
     layout: Layout,
     found: Found<'a>,
+    bias: Option<ContextBias>,
     quiet: bool,
     graceful: Graceful,
 }
@@ -80,6 +86,10 @@ impl Task for Work<'_> {
         let mut session = model.session(&SessionOptions {
             delay: args.delay,
             sample_rate: Some(rate),
+            sampling: SamplingOptions {
+                context_bias: self.bias,
+                ..Default::default()
+            },
             discard: true,
             ..Default::default()
         })?;

@@ -20,8 +20,8 @@ mod output;
 mod plot;
 mod progress;
 mod quantize;
-mod state;
 mod sound;
+mod state;
 mod transcribe;
 
 use std::process::ExitCode;

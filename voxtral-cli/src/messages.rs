@@ -15,7 +15,7 @@ use tracing_subscriber::{
     fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, format::Writer},
     registry::LookupSpan,
 };
-use voxtral_pipeline::{Doubt, Finish, Gap, Timings, Warning};
+use voxtral_pipeline::{DetectedLanguage, Doubt, Finish, Gap, LanguageSource, Timings, Warning};
 
 use crate::progress;
 
@@ -75,6 +75,22 @@ fn clock(time: Duration) -> String {
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     line(format_args!("{}", serde_json::to_string(value)?));
     Ok(())
+}
+
+/// The language, where it was found out.
+pub(crate) fn tell_language(detected: Option<&DetectedLanguage>) {
+    let Some(found) = detected else {
+        return;
+    };
+    let by = match found.source {
+        LanguageSource::Model => "by the model",
+        _ => "by its words",
+    };
+    let percent = 100.0 * found.probability;
+    tracing::info!(
+        "language `{}` detected {by}, {percent:.0} % sure",
+        found.language
+    );
 }
 
 /// A wrong command line; shorter than clap says it, and on one line as every other error.

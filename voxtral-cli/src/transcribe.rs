@@ -30,7 +30,10 @@ pub(crate) fn run(args: &TranscribeArgs, quiet: bool) -> Result<ExitCode> {
     let layout = args.layout.layout(&args.formats)?;
     check_translation(args)?;
     let destination = Destination::of(args)?;
-    let sampling = args.sampling.options(SamplingOptions::default())?;
+    let sampling = args.sampling.options(SamplingOptions {
+        context_bias: args.context.bias()?,
+        ..Default::default()
+    })?;
     // A large model takes minutes to load: what fails anyway fails before.
     let (files, failed) = openable(&args.files);
     if files.is_empty() {
@@ -106,6 +109,7 @@ impl Task for Work<'_> {
         }
         let options = TranscribeOptions {
             language: args.language,
+            skip_language_detection: false,
             sampling: self.sampling.clone(),
             max_new_tokens: args.max_new_tokens.map(|tokens| tokens as usize),
             delay: args.delay,
@@ -358,6 +362,7 @@ impl Work<'_> {
     /// a file that breaks off, the text of what is there is written, but the run has failed, as it
     /// has under `--strict` where anything is doubtful. Of that, others have warned.
     fn tell(&self, transcript: &Transcript) -> bool {
+        messages::tell_language(transcript.language_detected.as_ref());
         messages::tell_work(
             transcript.finish,
             transcript.tokens.len(),

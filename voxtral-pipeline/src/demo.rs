@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use voxtral_checkpoint::Checkpoint;
-use voxtral_tokenizer::Tokenizer;
+use voxtral_tokenizer::{Language, Tokenizer};
 
 use crate::PipelineError;
 
@@ -34,6 +34,12 @@ impl Demo {
             Self::Clips => "demo",
             Self::Realtime => "demo-realtime",
         }
+    }
+
+    /// The languages that it understands.
+    pub fn languages(self) -> Vec<Language> {
+        let codes = ["de", "en", "es", "fr"].into_iter();
+        codes.filter_map(|code| code.parse().ok()).collect()
     }
 
     /// The one of this name.

@@ -100,6 +100,12 @@ pub enum PipelineError {
         /// The values that it takes.
         expected: &'static str,
     },
+    /// A context phrase with a character that the tokenizer leaves out.
+    #[error("context phrase `{phrase}` has no tokens in this model's vocabulary: leave it out")]
+    PhraseUnwritable {
+        /// The phrase.
+        phrase: String,
+    },
     /// Audio placeholders and audio embeddings differ in number.
     #[error("prompt has {placeholders} audio placeholders for {embeddings} audio embeddings")]
     AudioCount {
@@ -156,6 +162,19 @@ pub enum PipelineError {
         format: &'static str,
         /// The model.
         model: String,
+    },
+    /// A language that the model does not understand.
+    #[error(
+        "{model} does not understand the language `{found}`, expected one of {known}, or none, to \
+         have it found out"
+    )]
+    LanguageUnsupported {
+        /// The model.
+        model: String,
+        /// The language's code.
+        found: String,
+        /// The codes of those that it understands.
+        known: String,
     },
     /// A stream changed its rate.
     #[error(

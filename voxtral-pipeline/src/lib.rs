@@ -67,7 +67,7 @@ pub use formats::{Document, Format, Layout, SegmentWriter, Task};
 pub use language::{DetectedLanguage, LanguageSource};
 pub use long::{Journal, JournalKey, LongEvent, LongOptions, LongTranscription, Recording, Vad};
 pub use model::{Builder, Progress, PromptSize, Voxtral};
-pub use sample::{Choice, Constraint, Sampler, SamplingOptions};
+pub use sample::{Choice, Constraint, ContextBias, Sampler, SamplingOptions};
 pub use segments::{Segment, Segmenter};
 pub use session::{Session, SessionOptions};
 pub use transcribe::{OnWindow, TranscribeOptions, Transcription};

@@ -13,10 +13,11 @@ use voxtral_checkpoint::{
 use voxtral_decoder::Decoder;
 use voxtral_encoder::{Encoder, Projector, STEM_STRIDE};
 use voxtral_nn::{Backend, Loader, Precision};
-use voxtral_tokenizer::{Tokenizer, special};
+use voxtral_tokenizer::{Language, Tokenizer, special};
 
 use crate::{
-    Cancel, OnWindow, PipelineError, SamplingOptions, Timings, chat::GrammarTokens, sample::Sampler,
+    Cancel, OnWindow, PipelineError, SamplingOptions, Timings, chat::GrammarTokens,
+    language::Released, sample::Sampler,
 };
 
 /// Longest recording that the 2507 models transcribe, by their model card; the checkpoint's files
@@ -50,6 +51,7 @@ pub struct Voxtral<B: Backend> {
     /// The token that ends an answer.
     pub(crate) end: u32,
     pub(crate) hearing: Hearing,
+    pub(crate) languages: Vec<Language>,
     pub(crate) encoder: Encoder<B>,
     pub(crate) projector: Projector<B>,
     pub(crate) mel: LogMel,
@@ -100,6 +102,7 @@ type OnProgress<'a> = Box<dyn Fn(Progress<'_>) + 'a>;
 pub struct Builder<'a, B: Backend> {
     device: B::Device,
     precision: Precision,
+    languages: Option<Vec<Language>>,
     progress: Option<OnProgress<'a>>,
 }
 
@@ -109,6 +112,7 @@ impl<B: Backend> Voxtral<B> {
         Builder {
             device: B::Device::default(),
             precision: Precision::Auto,
+            languages: None,
             progress: None,
         }
     }
@@ -293,7 +297,7 @@ impl<B: Backend> Voxtral<B> {
 
     /// A sampler over this model's vocabulary.
     pub(crate) fn sampler(&self, options: &SamplingOptions) -> Result<Sampler, PipelineError> {
-        Sampler::new(options, self.config.decoder.vocab_size)
+        Sampler::with_tokenizer(options, &self.tokenizer)
     }
 
     /// Tokens that may be generated behind a prompt: those asked for, if they fit, or else so many
@@ -350,6 +354,14 @@ impl<'a, B: Backend> Builder<'a, B> {
         self
     }
 
+    /// The languages that the model understands, where they are others than those of the released
+    /// models: one is found out among them, and no other can be asked for.
+    #[must_use]
+    pub fn languages(mut self, languages: impl IntoIterator<Item = Language>) -> Self {
+        self.languages = Some(languages.into_iter().collect());
+        self
+    }
+
     /// Called again and again while the model is fetched and loaded.
     #[must_use]
     pub fn progress(mut self, progress: impl Fn(Progress<'_>) + 'a) -> Self {
@@ -377,8 +389,9 @@ impl<'a, B: Backend> Builder<'a, B> {
     }
 
     #[cfg(feature = "demo")]
-    fn embedded(self, demo: crate::Demo) -> Result<Voxtral<B>, PipelineError> {
+    fn embedded(mut self, demo: crate::Demo) -> Result<Voxtral<B>, PipelineError> {
         let (checkpoint, tokenizer) = demo.load()?;
+        self.languages.get_or_insert_with(|| demo.languages());
         self.load(demo.name(), &checkpoint, tokenizer)
     }
 
@@ -432,6 +445,11 @@ impl<'a, B: Backend> Builder<'a, B> {
                 default_delay_tokens,
             } => stream(name, &tokenizer, &config, default_delay_tokens)?,
         };
+        let released = match hearing {
+            Hearing::Clips { .. } => Released::Clips,
+            Hearing::Stream { .. } => Released::Streams,
+        };
+        let languages = self.languages.clone();
         let mel = LogMel::new(MelConfig {
             sample_rate: config.features.sample_rate,
             window_size: config.features.window_size,
@@ -459,6 +477,7 @@ impl<'a, B: Backend> Builder<'a, B> {
             tokenizer,
             end,
             hearing,
+            languages: languages.unwrap_or_else(|| released.languages()),
             mel,
             grammar_tokens: OnceLock::new(),
         })

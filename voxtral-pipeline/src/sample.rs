@@ -5,6 +5,7 @@
 //! one is drawn from their softmax. All of it runs on the host, in `f64` behind the mask, so that a
 //! seed gives the same tokens wherever the logits were computed.
 
+mod bias;
 mod options;
 mod process;
 mod stop;
@@ -12,10 +13,14 @@ mod stop;
 use rand::Rng;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
+pub use bias::ContextBias;
 pub use options::SamplingOptions;
 pub(crate) use stop::StopStrings;
 
+use voxtral_tokenizer::Tokenizer;
+
 use crate::PipelineError;
+use bias::Context;
 use process::{History, Processor, chain};
 
 /// A chosen token.
@@ -48,6 +53,7 @@ pub trait Constraint: Send {
 /// Chooses one token after the other.
 pub struct Sampler {
     constraint: Option<Box<dyn Constraint>>,
+    context: Option<Context>,
     processors: Vec<Processor>,
     history: History,
     draws: bool,
@@ -62,11 +68,36 @@ impl Sampler {
     ///
     /// # Errors
     /// An option is impossible; see [`SamplingOptions::check`]. A bias or a stop id is of a token
-    /// outside of the vocabulary.
+    /// outside of the vocabulary. A context bias is given, which needs a
+    /// [tokenizer](Self::with_tokenizer).
     pub fn new(options: &SamplingOptions, vocab_size: usize) -> Result<Self, PipelineError> {
         options.check()?;
         options.check_ids(vocab_size)?;
+        if options.context_bias.is_some() {
+            return Err(PipelineError::InvalidOption {
+                option: "context bias",
+                found: "given to a sampler without a tokenizer".to_owned(),
+                expected: "one that is made by `Sampler::with_tokenizer`",
+            });
+        }
         Ok(Self::unchecked(options))
+    }
+
+    /// A sampler over this tokenizer's vocabulary.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new), or the tokenizer cannot write a phrase of the context bias.
+    pub fn with_tokenizer(
+        options: &SamplingOptions,
+        tokenizer: &Tokenizer,
+    ) -> Result<Self, PipelineError> {
+        options.check()?;
+        options.check_ids(tokenizer.vocab_size())?;
+        let bias = options.context_bias.as_ref();
+        Ok(Self {
+            context: bias.map(|bias| Context::new(bias, tokenizer)).transpose()?,
+            ..Self::unchecked(options)
+        })
     }
 
     /// A sampler that takes the most probable token, whatever the vocabulary.
@@ -77,6 +108,7 @@ impl Sampler {
     fn unchecked(options: &SamplingOptions) -> Self {
         Self {
             constraint: None,
+            context: None,
             processors: chain(options),
             history: History::default(),
             draws: options.temperature > 0.0,
@@ -98,8 +130,8 @@ impl Sampler {
         self
     }
 
-    /// Whether a token follows from its logits alone: nothing is drawn, and what was chosen before
-    /// plays no part.
+    /// Whether a token follows from its logits and the tokens before it: nothing is drawn, and no
+    /// penalty counts what was chosen.
     pub(crate) fn is_greedy(&self) -> bool {
         let remembers = self.processors.iter().any(Processor::uses_history);
         !self.draws && !remembers && self.constraint.is_none()
@@ -114,7 +146,8 @@ impl Sampler {
         if logits.is_empty() || !logits.iter().all(|logit| logit.is_finite()) {
             return Err(PipelineError::NotFinite);
         }
-        let id = if self.constraint.is_none() && self.processors.is_empty() {
+        let plain = self.constraint.is_none() && self.context.is_none();
+        let id = if plain && self.processors.is_empty() {
             argmax(logits)
         } else {
             self.score(logits)?;
@@ -125,6 +158,9 @@ impl Sampler {
             }
         };
         self.history.push(id as u32);
+        if let Some(context) = &mut self.context {
+            context.accept(id as u32);
+        }
         if let Some(constraint) = &mut self.constraint {
             constraint.accept(id as u32)?;
         }
@@ -150,6 +186,9 @@ impl Sampler {
             self.scores.extend(masked.into_iter().map(f64::from));
         } else {
             self.scores.extend(logits.iter().copied().map(f64::from));
+        }
+        if let Some(context) = &self.context {
+            context.raise(&mut self.scores);
         }
         for processor in &self.processors {
             processor.apply(&mut self.scores, &self.history);
@@ -207,7 +246,7 @@ fn largest(logits: &[f32], count: usize) -> impl Iterator<Item = usize> {
 }
 
 /// `ln Σ exp(l)`, in `f64` and free of overflow.
-fn log_sum_exp(logits: &[f32]) -> f64 {
+pub(crate) fn log_sum_exp(logits: &[f32]) -> f64 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let max = f64::from(max);
     let sum: f64 = logits

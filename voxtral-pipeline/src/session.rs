@@ -16,8 +16,9 @@ use crate::{
     draft::Draft,
     fusion::Sum,
     generate::{End, Request, Sequence},
+    language::of_text,
     model::Hearing,
-    sample::{Choice, Sampler},
+    sample::Choice,
     segments::segments,
     timeline::Timeline,
     transcript::Scribe,
@@ -201,7 +202,7 @@ impl<B: Backend> Voxtral<B> {
                 reason: "a stream goes on while there is sound, and most of its tokens are pads: leave it out",
             });
         }
-        let sampler = Sampler::new(&options.sampling, self.config.decoder.vocab_size)?;
+        let sampler = self.sampler(&options.sampling)?;
         let guesses = sampler.is_greedy() && !options.one_by_one;
         Ok(Request {
             prompt: prompt::stream(&self.tokenizer, layout)?,
@@ -308,10 +309,14 @@ impl<B: Backend> Session<'_, B> {
         self.timings.prefill = self.sequence.prefill_time;
         self.timings.decode = self.sequence.decode_time;
         self.timings.passes = self.sequence.passes;
+        let text = std::mem::take(&mut self.scribe.text).trim_end().to_owned();
+        let language_detected = of_text(&text, &self.model.languages);
         Ok(Transcript {
-            text: std::mem::take(&mut self.scribe.text).trim_end().to_owned(),
-            language: None,
-            language_detected: None,
+            text,
+            language: language_detected
+                .as_ref()
+                .map(|found| found.language.clone()),
+            language_detected,
             duration: self.received(),
             model: self.model.name.clone(),
             finish: Finish::Stop,

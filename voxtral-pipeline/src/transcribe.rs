@@ -20,9 +20,11 @@ use crate::{
 /// What a transcription is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct TranscribeOptions {
-    /// The spoken language; the model detects it where none is given. A Realtime model takes no
-    /// notice of it.
+    /// The spoken language; where none is given, it is found out and reported, see
+    /// [`Transcript::language_detected`]. A Realtime model takes no notice of it.
     pub language: Option<Language>,
+    /// Does not find out the language of a clip, which takes two short runs of the decoder.
+    pub skip_language_detection: bool,
     /// How tokens are chosen; see [`SessionOptions::sampling`] for a Realtime model.
     pub sampling: SamplingOptions,
     /// At most this many tokens; by default as many as the audio has embeddings (12.5 a second,
@@ -161,7 +163,11 @@ impl<B: Backend> Voxtral<B> {
                 "a delay",
                 "only a Realtime model writes while it hears: leave it out or choose `realtime`",
             ),
-            _ => return Ok(()),
+            false => {
+                let asked = options.language;
+                return asked.map_or(Ok(()), |language| self.check_language(language));
+            }
+            true => return Ok(()),
         };
         Err(PipelineError::OptionUnsupported {
             model: self.name.clone(),
@@ -191,7 +197,7 @@ impl<'m, B: Backend> Transcription<'m, B> {
             return Err(PipelineError::Unfinished);
         }
         match self.engine {
-            Engine::Clip(clip) => Ok(clip.finish()),
+            Engine::Clip(clip) => clip.finish(),
             Engine::Stream(mut stream) => {
                 let mut transcript = stream.session.finish()?;
                 transcript.truncated = stream.source.truncated();
@@ -228,7 +234,10 @@ impl<B: Backend> Iterator for Transcription<'_, B> {
 /// A clip in a prompt.
 pub(crate) struct Clip<'m, B: Backend> {
     pub(crate) writing: Writing<'m, B>,
+    model: &'m Voxtral<B>,
     language: Option<Language>,
+    /// Positions up to the end of the instruction, where the language is to be found out.
+    unknown_language: Option<usize>,
     duration: Duration,
     truncated: bool,
 }
@@ -241,6 +250,7 @@ impl<'m, B: Backend> Clip<'m, B> {
         options: &TranscribeOptions,
     ) -> Result<Self, PipelineError> {
         let audio_tokens = model.audio_tokens(audio, LONGEST_TRANSCRIBED)?;
+        let finds_language = options.language.is_none() && !options.skip_language_detection;
         let prompt = prompt::transcription(&model.tokenizer, audio_tokens, options.language)?;
         let size = PromptSize {
             tokens: prompt.len(),
@@ -248,6 +258,8 @@ impl<'m, B: Backend> Clip<'m, B> {
         };
         let limit = model.answer_limit(size, options.max_new_tokens, audio_tokens)?;
         let sampler = model.sampler(&options.sampling)?.with_prompt(&prompt);
+        // All but what asks for the transcript.
+        let unknown_language = finds_language.then(|| prompt.len() - 1);
         let mut timings = Timings::default();
         let progress = (&options.cancel, &options.on_window);
         let task = Task {
@@ -261,18 +273,29 @@ impl<'m, B: Backend> Clip<'m, B> {
         };
         Ok(Self {
             writing: Writing::start(model, task, timings)?,
+            model,
+            unknown_language,
             language: options.language,
             duration: audio.duration(),
             truncated: audio.is_truncated(),
         })
     }
 
-    pub(crate) fn finish(self) -> Transcript {
-        let written = self.writing.finish();
-        Transcript {
+    pub(crate) fn finish(self) -> Result<Transcript, PipelineError> {
+        let mut written = self.writing.finish();
+        let detected = match self.unknown_language {
+            Some(heard) => {
+                let heard = (&mut written.cache, heard);
+                self.model
+                    .detect_language(&written.text, heard, &mut written.timings)?
+            }
+            None => None,
+        };
+        let asked = self.language.map(|language| language.to_string());
+        Ok(Transcript {
             text: written.text.trim_end().to_owned(),
-            language: self.language.map(|language| language.to_string()),
-            language_detected: None,
+            language: asked.or_else(|| Some(detected.as_ref()?.language.clone())),
+            language_detected: detected,
             duration: self.duration,
             model: written.model,
             finish: written.finish,
@@ -284,7 +307,7 @@ impl<'m, B: Backend> Clip<'m, B> {
             warnings: Vec::new(),
             tokens: written.tokens,
             timings: written.timings,
-        }
+        })
     }
 }
 

@@ -75,6 +75,9 @@ pub struct Timings {
     /// The decoder over the tokens that followed.
     #[serde(serialize_with = "seconds")]
     pub decode: Duration,
+    /// Finding out the language.
+    #[serde(serialize_with = "seconds")]
+    pub language: Duration,
     /// Runs of the decoder over those tokens: fewer where it was guessed what they are.
     pub passes: usize,
 }

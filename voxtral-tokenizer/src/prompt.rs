@@ -22,6 +22,15 @@ use crate::language::Language;
 use crate::special;
 use crate::tokenizer::Tokenizer;
 
+/// What a language's code follows in a prompt.
+pub const LANGUAGE: &str = "lang:";
+
+/// How a prompt names the spoken language: `lang:xx`.
+pub fn language(tokenizer: &Tokenizer, language: Language) -> Vec<u32> {
+    // Encoded whole: "lang:nl" has a token for ":n".
+    tokenizer.encode(&format!("{LANGUAGE}{language}"))
+}
+
 /// The prompt that asks for the transcript of one clip.
 ///
 /// `audio_tokens` counts the places for audio embeddings, padding included; see
@@ -34,16 +43,15 @@ use crate::tokenizer::Tokenizer;
 pub fn transcription(
     tokenizer: &Tokenizer,
     audio_tokens: usize,
-    language: Option<Language>,
+    spoken: Option<Language>,
 ) -> Result<Vec<u32>, TokenizerError> {
     refuse_streaming(tokenizer)?;
     let mut prompt = Prompt::new(tokenizer)?;
     prompt.special(special::BEGIN_INST)?;
     prompt.audio(audio_tokens)?;
     prompt.special(special::END_INST)?;
-    if let Some(language) = language {
-        // Encoded whole: "lang:nl" has a token for ":n".
-        prompt.text(&format!("lang:{language}"));
+    if let Some(spoken) = spoken {
+        prompt.ids.extend(language(tokenizer, spoken));
     }
     prompt.special(special::TRANSCRIBE)?;
     Ok(prompt.ids)

@@ -98,6 +98,7 @@ impl SamplingArgs {
             frequency_penalty: self.frequency_penalty.unwrap_or(default.frequency_penalty),
             seed: self.seed,
             logit_bias: self.biases()?,
+            context_bias: default.context_bias,
             top_logprobs: self.logprobs.unwrap_or(default.top_logprobs),
             stop: self.stop.clone(),
             stop_ids: default.stop_ids,

@@ -11,6 +11,7 @@ mod chat;
 mod chat_input;
 mod chat_lines;
 mod chat_meaning;
+mod context;
 #[cfg(unix)]
 mod interrupt;
 #[cfg(unix)]

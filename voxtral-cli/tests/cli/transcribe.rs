@@ -93,12 +93,16 @@ fn json_is_an_object_per_line_with_every_token() {
     let objects = ran.json();
     let texts: Vec<&str> = objects.iter().filter_map(|o| o["text"].as_str()).collect();
     assert_eq!(texts, [FR_WORDS, EN_WORDS]);
-    for (object, file) in objects.iter().zip([FR, EN]) {
+    for (object, (file, language)) in objects.iter().zip([(FR, "fr"), (EN, "en")]) {
         let samples = hound::WavReader::open(file).unwrap().duration();
         let seconds = f64::from(samples) / 16_000.0;
         assert_eq!(object["file"], file);
         assert_eq!(object["model"], "demo");
-        assert!(object["language"].is_null(), "{object}");
+        assert_eq!(object["language"], language);
+        assert_eq!(object["language_detected"]["language"], language);
+        assert_eq!(object["language_detected"]["source"], "model");
+        let probability = object["language_detected"]["probability"].as_f64();
+        assert!(probability.is_some_and(|p| p > 0.5 && p <= 1.0), "{object}");
         assert!((object["duration"].as_f64().unwrap() - seconds).abs() < 1e-3);
         assert_eq!(object["finish"], "stop");
         for stage in ["features", "encoder", "prefill", "decode"] {
@@ -122,6 +126,7 @@ fn a_given_language_is_used_and_stated() {
     let ran = Scene::new().transcribe(&["-q", "--language", "fr", "-f", "json", FR]);
     let object = &ran.json()[0];
     assert_eq!(object["language"], "fr");
+    assert!(object.get("language_detected").is_none(), "{object}");
     assert_eq!(object["text"], FR_WORDS);
 }
 

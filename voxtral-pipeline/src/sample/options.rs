@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::ContextBias;
 use crate::PipelineError;
 
 /// How tokens are chosen. The default takes the most probable one.
 ///
-/// What is asked for is applied in this order, which is that of `transformers`: logit bias,
-/// repetition penalty, frequency and presence penalty, temperature, top-k, top-p, min-p. The
+/// What is asked for is applied in this order, which is that of `transformers`: context and logit
+/// bias, repetition penalty, frequency and presence penalty, temperature, top-k, top-p, min-p. The
 /// probabilities that top-p and min-p speak of are those of the tokens that are left.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingOptions {
@@ -34,6 +35,8 @@ pub struct SamplingOptions {
     pub seed: u64,
     /// Added to the logits of these ids, -100 to 100.
     pub logit_bias: BTreeMap<u32, f32>,
+    /// Phrases that are likely to be said.
+    pub context_bias: Option<ContextBias>,
     /// Reports so many of the most probable tokens with each one that is chosen, up to 20.
     pub top_logprobs: usize,
     /// Texts that end the answer, which excludes them. The one that is complete first counts, the
@@ -57,6 +60,7 @@ impl Default for SamplingOptions {
             frequency_penalty: 0.0,
             seed: 0,
             logit_bias: BTreeMap::new(),
+            context_bias: None,
             top_logprobs: 0,
             stop: Vec::new(),
             stop_ids: Vec::new(),
