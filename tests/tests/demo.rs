@@ -18,7 +18,7 @@ pub(crate) struct Utterance {
     start: usize,
     samples: usize,
     prompt_language: Option<String>,
-    reference: String,
+    pub(crate) reference: String,
     transformers_text: String,
     transformers_ids: Vec<u32>,
 }

@@ -23,3 +23,4 @@ mod realtime;
 mod reference;
 mod sampling;
 mod stream;
+mod word_times;

@@ -322,6 +322,11 @@ impl Format {
         }
     }
 
+    /// Whether it has room for the times of segments or words.
+    pub(crate) fn has_times(self) -> bool {
+        self == Self::Json || self.subtitles().is_some()
+    }
+
     /// The format of subtitles that this is, if any.
     pub(crate) fn subtitles(self) -> Option<SubtitleFormat> {
         match self {

@@ -115,17 +115,8 @@ pub(crate) fn render(format: Format, input: &Path, transcript: &Transcript) -> R
         Format::Srt | Format::Vtt | Format::Tsv => format
             .subtitles()
             .and_then(|subtitles| transcript.subtitles(subtitles))
-            .with_context(|| no_times(format))?,
+            .with_context(|| format!("transcript has no times for `--format {}`", format.extension()))?,
     })
-}
-
-/// Why a format cannot be written.
-pub(crate) fn no_times(format: Format) -> String {
-    format!(
-        "`--format {}` needs times, which this model does not tell: choose a Realtime model, as \
-         `--model realtime`",
-        format.extension()
-    )
 }
 
 /// Held while a file is written; whoever ends the process waits for it.

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use voxtral_pipeline::{
     Backend, Cancel, Demo, OnWindow, SamplingOptions, TranscribeOptions, Transcript, Transcription,
     Voxtral,
@@ -77,15 +77,13 @@ impl Task for Work<'_> {
         let precision = args.compute.precision();
         let model_name = args.model.name_or(Demo::Clips);
         let model = load::open::<B>(model_name, device, precision, self.quiet)?;
-        if args.format.subtitles().is_some() && !model.is_streaming() {
-            bail!(output::no_times(args.format));
-        }
         let options = TranscribeOptions {
             language: args.language,
             sampling: self.sampling.clone(),
             max_new_tokens: args.max_new_tokens.map(|tokens| tokens as usize),
             delay: args.delay,
             one_by_one: false,
+            word_times: args.format.has_times(),
             cancel: self.cancel.clone(),
             on_window: self.show_progress(model.is_streaming()),
         };

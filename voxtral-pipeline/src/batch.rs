@@ -62,7 +62,10 @@ impl<'m, B: Backend> Member<'m, B> {
 
     fn finish(self) -> BatchEvent {
         match self {
-            Self::Clip(clip) => BatchEvent::Transcript(Box::new(clip.finish())),
+            Self::Clip(clip) => match clip.finish() {
+                Ok(transcript) => BatchEvent::Transcript(Box::new(transcript)),
+                Err(error) => BatchEvent::Failed(error),
+            },
             Self::Conversation(run) => match run.finish(None) {
                 Ok(answer) => BatchEvent::Answer(Box::new(answer)),
                 Err(error) => BatchEvent::Failed(error),

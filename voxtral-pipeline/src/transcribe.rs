@@ -13,7 +13,10 @@ use voxtral_tokenizer::{Language, prompt};
 use crate::{
     Cancel, PipelineError, SamplingOptions, Session, SessionOptions, Step, Timings, Transcript,
     Voxtral,
+    align::{Aligner, Spoken},
     model::{LONGEST_TRANSCRIBED, PromptSize},
+    segments::segments,
+    transcript::measure,
     writing::{Task, Writing},
 };
 
@@ -35,6 +38,11 @@ pub struct TranscribeOptions {
     /// Never guesses tokens ahead; see [`SessionOptions::one_by_one`]. A model that takes clips
     /// guesses none.
     pub one_by_one: bool,
+    /// Whether a model that takes clips finds out when the words were spoken, in
+    /// [`Transcript::words`] and [`Transcript::segments`]: one more pass over the tokens, see
+    /// [`Timings::alignment`](crate::Timings::alignment). Where its attention does not tell, there
+    /// are no words, the text is one segment, and a warning says so. A Realtime model tells times in any case.
+    pub word_times: bool,
     /// Stops the work from another thread.
     pub cancel: Cancel,
     /// Told how far the audio is: encoded, which comes before the first step of a model that takes
@@ -191,7 +199,7 @@ impl<'m, B: Backend> Transcription<'m, B> {
             return Err(PipelineError::Unfinished);
         }
         match self.engine {
-            Engine::Clip(clip) => Ok(clip.finish()),
+            Engine::Clip(clip) => clip.finish(),
             Engine::Stream(mut stream) => Ok(Transcript {
                 truncated: stream.source.truncated(),
                 ..stream.session.finish()?
@@ -226,6 +234,7 @@ pub(crate) struct Clip<'m, B: Backend> {
     language: Option<Language>,
     duration: Duration,
     truncated: bool,
+    aligner: Option<Aligner>,
 }
 
 impl<'m, B: Backend> Clip<'m, B> {
@@ -243,6 +252,8 @@ impl<'m, B: Backend> Clip<'m, B> {
         };
         let limit = model.answer_limit(size, options.max_new_tokens, audio_tokens)?;
         let sampler = model.sampler(&options.sampling)?.with_prompt(&prompt);
+        let wanted = options.word_times.then_some(&prompt);
+        let aligner = wanted.and_then(|prompt| Aligner::new(model, audio, prompt));
         let mut timings = Timings::default();
         let progress = (&options.cancel, &options.on_window);
         let task = Task {
@@ -259,12 +270,26 @@ impl<'m, B: Backend> Clip<'m, B> {
             language: options.language,
             duration: audio.duration(),
             truncated: audio.is_truncated(),
+            aligner,
         })
     }
 
-    pub(crate) fn finish(self) -> Transcript {
-        let written = self.writing.finish();
-        Transcript {
+    pub(crate) fn finish(self) -> Result<Transcript, PipelineError> {
+        let model = self.writing.model;
+        let mut written = self.writing.finish();
+        let words = match &self.aligner {
+            Some(aligner) => {
+                let spoken = Spoken {
+                    text: &written.text,
+                    tokens: &written.tokens,
+                    cache: &mut written.cache,
+                };
+                let align = || aligner.words(model, spoken);
+                measure(&mut written.timings.alignment, align)?
+            }
+            None => None,
+        };
+        Ok(Transcript {
             text: written.text.trim_end().to_owned(),
             language: self.language.map(|language| language.to_string()),
             language_detected: None,
@@ -273,13 +298,17 @@ impl<'m, B: Backend> Clip<'m, B> {
             finish: written.finish,
             stop: written.stop,
             truncated: self.truncated,
-            words: None,
-            segments: None,
+            segments: match (&words, self.aligner) {
+                (Some(words), _) => Some(segments(words)),
+                (None, Some(aligner)) => Some(aligner.whole(written.text.trim())),
+                (None, None) => None,
+            },
+            words,
             gaps: Vec::new(),
             warnings: Vec::new(),
             tokens: written.tokens,
             timings: written.timings,
-        }
+        })
     }
 }
 

@@ -76,6 +76,9 @@ pub struct Timings {
     /// The decoder over the tokens that followed.
     #[serde(serialize_with = "seconds")]
     pub decode: Duration,
+    /// The decoder once more over the tokens, for the times of words.
+    #[serde(serialize_with = "seconds", skip_serializing_if = "Duration::is_zero")]
+    pub alignment: Duration,
     /// Runs of the decoder over those tokens: fewer where it was guessed what they are.
     pub passes: usize,
 }
@@ -139,7 +142,7 @@ impl Timings {
     }
 }
 
-fn measure<T>(total: &mut Duration, work: impl FnOnce() -> T) -> T {
+pub(crate) fn measure<T>(total: &mut Duration, work: impl FnOnce() -> T) -> T {
     let started = Instant::now();
     let result = work();
     *total += started.elapsed();
