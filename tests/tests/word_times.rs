@@ -32,7 +32,10 @@ fn check(transcript: &Transcript) {
     let words = transcript.words.as_ref().unwrap();
     let joined: Vec<&str> = words.iter().map(|word| word.word.as_str()).collect();
     assert_eq!(joined.join(" "), transcript.text);
-    let times: Vec<Duration> = words.iter().flat_map(|word| [word.start, word.end]).collect();
+    let times: Vec<Duration> = words
+        .iter()
+        .flat_map(|word| [word.start, word.end])
+        .collect();
     assert!(times.is_sorted(), "{times:?}");
     assert!(times.iter().all(|&time| time <= transcript.duration));
     let sure = |confidence: Option<f32>| confidence.is_some_and(|c| c > 0.0 && c <= 1.0);
@@ -52,7 +55,13 @@ struct Count {
 }
 
 impl Count {
-    fn add(&mut self, transcript: &Transcript, reference: &str, truth: &[[usize; 2]], begin: usize) {
+    fn add(
+        &mut self,
+        transcript: &Transcript,
+        reference: &str,
+        truth: &[[usize; 2]],
+        begin: usize,
+    ) {
         let words = transcript.words.as_ref().unwrap();
         let found: Vec<&str> = words.iter().map(|word| word.word.as_str()).collect();
         let spoken: Vec<&str> = reference.split_whitespace().collect();
@@ -89,23 +98,34 @@ fn words_of_unseen_voices_start_when_they_are_spoken() {
     // Which heads align is found out on a text of some words.
     utterances.sort_by_key(|((_, audio), _)| std::cmp::Reverse(audio.samples().len()));
     let mut count = Count::default();
+    let (mut alignment, mut decode) = (Duration::ZERO, Duration::ZERO);
     for ((utterance, audio), truth) in &utterances {
         let transcript = model.transcribe(audio, &options()).unwrap();
         check(&transcript);
         assert!(transcript.timings.alignment > Duration::ZERO);
+        alignment += transcript.timings.alignment;
+        decode += transcript.timings.decode;
         count.add(&transcript, &utterance.reference, truth, 0);
     }
     count.tell("utterances");
+    println!("{alignment:?} beside {decode:?} of decoding");
     assert!(count.share(count.near) >= NEAR_SHARE);
     assert!(count.share(count.near_ends) >= 0.9);
 }
 
-/// Utterances behind 30 s of silence and more: their times are those of the second window.
+/// Utterances behind 30 s of silence and more: their times are those of the second window. The demo
+/// was trained on one window and breaks off in the second, so what counts are the words that it
+/// hears, where all up to them are right.
 #[test]
 fn words_beyond_the_first_window_start_when_they_are_spoken() {
     let model = Voxtral::<Flex>::builder().demo().unwrap();
+    let utterances = utterances(&model);
+    // Which heads align is known from the first window.
+    let longest = utterances.iter().map(|(_, audio)| audio);
+    let longest = longest.max_by_key(|audio| audio.samples().len()).unwrap();
+    check(&model.transcribe(longest, &options()).unwrap());
     let mut count = Count::default();
-    for (i, ((utterance, audio), truth)) in utterances(&model).iter().zip(&truth()).enumerate() {
+    for (i, ((utterance, audio), truth)) in utterances.iter().zip(&truth()).enumerate() {
         if i % 10 != 3 {
             continue;
         }
@@ -114,13 +134,15 @@ fn words_beyond_the_first_window_start_when_they_are_spoken() {
         samples.extend(audio.samples());
         let audio = Audio::new(samples, 16_000).unwrap();
         let transcript = model.transcribe(&audio, &options()).unwrap();
-        if transcript.words.is_some() {
+        let heard: Vec<&str> = transcript.text.split_whitespace().collect();
+        let spoken: Vec<&str> = utterance.reference.split_whitespace().collect();
+        if spoken.starts_with(&heard) {
             check(&transcript);
-            count.add(&transcript, &utterance.reference, truth, lead);
+            count.add(&transcript, &heard.join(" "), truth, lead);
         }
-        println!("{} | {}", utterance.reference, transcript.text);
     }
     count.tell("second window");
+    assert!(count.words >= 20);
     assert!(count.share(count.near) >= NEAR_SHARE);
 }
 
@@ -128,7 +150,9 @@ fn words_beyond_the_first_window_start_when_they_are_spoken() {
 fn nothing_is_computed_unless_it_is_asked_for() {
     let model = Voxtral::<Flex>::builder().demo().unwrap();
     let (_, audio) = &utterances(&model)[0];
-    let plain = model.transcribe(audio, &TranscribeOptions::default()).unwrap();
+    let plain = model
+        .transcribe(audio, &TranscribeOptions::default())
+        .unwrap();
     assert!(plain.words.is_none() && plain.segments.is_none());
     assert_eq!(plain.timings.alignment, Duration::ZERO);
     let timed = model.transcribe(audio, &options()).unwrap();

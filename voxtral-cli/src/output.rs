@@ -115,7 +115,12 @@ pub(crate) fn render(format: Format, input: &Path, transcript: &Transcript) -> R
         Format::Srt | Format::Vtt | Format::Tsv => format
             .subtitles()
             .and_then(|subtitles| transcript.subtitles(subtitles))
-            .with_context(|| format!("transcript has no times for `--format {}`", format.extension()))?,
+            .with_context(|| {
+                format!(
+                    "transcript has no times for `--format {}`",
+                    format.extension()
+                )
+            })?,
     })
 }
 

@@ -2,9 +2,9 @@
 //!
 //! Each audio position of the prompt stands for 80 ms (or what the configuration makes of it). When
 //! the text is complete, its tokens are run once more, all at once, and some heads of attention are
-//! written down: those that go along with the speech, see [`heads`]. Their mean gives each token a
-//! place in the audio ([`attention`]), pieces become words, and a word starts at the onset of sound
-//! near its first piece's place, where there is one. The idea is that of Whisper's word times; which
+//! written down: those that go along with the speech, see [`heads`]. Their mean where a word's first
+//! piece is written gives the word a place in the audio ([`attention`]); it starts where the sound at
+//! this place begins, as far as a pause tells. The idea is that of Whisper's word times; which
 //! heads to trust is not known beforehand here, but found out on the audio itself. Where none
 //! aligns, there are no times.
 
@@ -31,8 +31,8 @@ use heads::{ALIGNS, choose};
 /// Tokens and audio positions on which heads are chosen.
 const CHOOSING: (usize, usize) = (256, 3000);
 
-/// How far the onset of a word may be before and behind the place of its first piece.
-const ONSET: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(100));
+/// How far the onset of a word may be before and behind its place.
+const ONSET: (Duration, Duration) = (Duration::from_millis(400), Duration::from_millis(100));
 
 /// What is known of a clip and its prompt, for the times of the words to come.
 pub(crate) struct Aligner {
@@ -59,13 +59,17 @@ struct Text<'a> {
     /// The token whose position predicts the first.
     before: u32,
     tokens: &'a [Token],
-    /// Whether a token has text: others have no place in the audio.
-    is_piece: Vec<bool>,
+    /// Whether a token begins a word: others are not asked where they look.
+    begins: Vec<bool>,
 }
 
 impl Aligner {
     /// For a clip behind which this prompt was made.
-    pub(crate) fn new<B: Backend>(model: &Voxtral<B>, audio: &Audio, prompt: &[u32]) -> Option<Self> {
+    pub(crate) fn new<B: Backend>(
+        model: &Voxtral<B>,
+        audio: &Audio,
+        prompt: &[u32],
+    ) -> Option<Self> {
         let placeholder = model.placeholder().ok()?;
         let first = prompt.iter().position(|&id| id == placeholder)?;
         let (rate, samples) = (audio.sample_rate(), audio.samples().len());
@@ -92,15 +96,18 @@ impl Aligner {
     ) -> Result<Option<Vec<Word>>, PipelineError> {
         let pieces = pieces(model, spoken.tokens);
         let words = within(spoken.text, spell(&pieces, begins_word));
-        let Some(last) = pieces.last() else {
+        let Some(last) = words.last() else {
             return Ok(Some(Vec::new()));
         };
         let tokens = &spoken.tokens[..=last.at as usize];
-        let has_text = |token: &Token| model.tokenizer.token_bytes(token.id).is_some();
+        let mut begins = vec![false; tokens.len()];
+        words
+            .iter()
+            .for_each(|word| begins[word.at as usize] = true);
         let text = Text {
             before: self.prompt.1,
             tokens,
-            is_piece: tokens.iter().map(has_text).collect(),
+            begins,
         };
         spoken.cache.truncate(self.prompt.0 - 1)?;
         let attention = self.aligned(model, &text, words.len(), spoken.cache)?;
@@ -110,9 +117,7 @@ impl Aligner {
             );
             return Ok(None);
         };
-        let path = attention.path();
-        let places = pieces.iter().map(|piece| piece.at).zip(path).collect();
-        Ok(Some(self.timed(words, places)))
+        Ok(Some(self.timed(words, &attention.path())))
     }
 
     /// The text as one segment that takes the whole clip, where nothing tells more; none of no text.
@@ -124,7 +129,10 @@ impl Aligner {
             confidence: None,
             words: Vec::new(),
         };
-        Some(segment).filter(|segment| !segment.text.is_empty()).into_iter().collect()
+        Some(segment)
+            .filter(|segment| !segment.text.is_empty())
+            .into_iter()
+            .collect()
     }
 
     /// The attention of heads that go along with the speech: the known ones, if they do on this
@@ -208,24 +216,19 @@ impl Aligner {
         Ok(attention)
     }
 
-    /// Words at the places of their pieces: for each piece its token and the audio position.
-    fn timed(&self, words: Vec<Spelled>, places: Vec<(u64, usize)>) -> Vec<Word> {
-        let sample = |token: u64| {
-            let place = places.binary_search_by_key(&token, |(token, _)| *token);
-            let position = place.map_or(0, |place| places[place].1);
-            (position as f64 * self.samples_per_position) as u64
-        };
+    /// Words at these audio positions.
+    fn timed(&self, words: Vec<Spelled>, places: &[usize]) -> Vec<Word> {
+        let sample = |place: usize| (place as f64 * self.samples_per_position) as u64;
         let samples = |time: Duration| (time.as_secs_f64() * f64::from(self.sample_rate)) as u64;
         let (before, behind) = (samples(ONSET.0), samples(ONSET.1));
         let mut earliest = 0;
         let mut spans = Vec::new();
-        for word in &words {
-            let (first, last) = (sample(word.at), sample(word.last));
-            let near = first.max(earliest);
+        for &place in places {
+            let near = sample(place).max(earliest);
             let range = earliest.max(near.saturating_sub(before))..near + behind;
             let start = self.onsets.onset(near, range).unwrap_or(near);
-            earliest = start.max(last);
-            spans.push((start, earliest + self.samples_per_position as u64));
+            earliest = start.max(sample(place));
+            spans.push((start, start.max(sample(place + 1))));
         }
         let end_of_clip = samples(self.duration);
         let nexts = spans.iter().skip(1).map(|(start, _)| *start);
@@ -233,10 +236,10 @@ impl Aligner {
         let time = |sample: u64| clip_time(sample, self.sample_rate).min(self.duration);
         let timed = words.into_iter().zip(spans.into_iter().zip(nexts));
         timed
-            .map(|(word, ((start, last), next))| Word {
+            .map(|(word, ((start, heard), next))| Word {
                 word: word.text,
                 start: time(start),
-                end: time(self.onsets.fade(last, next).max(start)),
+                end: time(self.onsets.fade(heard, next).max(start)),
                 confidence: Some(word.confidence),
                 spaced: word.spaced,
             })
@@ -251,7 +254,7 @@ impl Text<'_> {
         Self {
             before: self.before,
             tokens: &self.tokens[..count],
-            is_piece: self.is_piece[..count].to_vec(),
+            begins: self.begins[..count].to_vec(),
         }
     }
 
@@ -264,11 +267,11 @@ impl Text<'_> {
             .collect()
     }
 
-    /// Adds the rows of pieces among these, `[rows, positions]`, of which this is the first.
+    /// Adds the rows of words among these, `[rows, positions]`, of which this is the first.
     fn add(&self, attention: &mut Attention, first: usize, weights: &[f32], positions: usize) {
         let rows = weights.chunks_exact(positions);
-        for (row, is_piece) in rows.zip(&self.is_piece[first..]) {
-            if *is_piece {
+        for (row, begins) in rows.zip(&self.begins[first..]) {
+            if *begins {
                 attention.push(row);
             }
         }
@@ -296,5 +299,8 @@ fn within(text: &str, words: Vec<Spelled>) -> Vec<Spelled> {
         rest = found.unwrap_or_default();
         found.is_some()
     };
-    words.into_iter().take_while(|word| is_there(word)).collect()
+    words
+        .into_iter()
+        .take_while(|word| is_there(word))
+        .collect()
 }

@@ -181,9 +181,8 @@ pub(crate) struct Spelled {
     pub(crate) text: String,
     pub(crate) spaced: bool,
     tokens: u64,
-    /// When its first and its last piece were written.
+    /// When its first piece was written.
     pub(crate) at: u64,
-    pub(crate) last: u64,
     /// The geometric mean of the probabilities of its pieces.
     pub(crate) confidence: f32,
 }
@@ -224,7 +223,6 @@ pub(crate) fn spell(pieces: &[Piece], begins: impl Fn(&Piece, &Piece) -> bool) -
                 spaced: is_spaced(&word[0]),
                 tokens: word.len() as u64,
                 at: word[0].at,
-                last: word[word.len() - 1].at,
                 confidence: geometric_mean(logprobs),
             }
         })
@@ -359,23 +357,33 @@ impl Onsets {
             .map(|power| power.max(f32::MIN_POSITIVE).log10())
             .collect();
         let loudest = levels.iter().copied().fold(f32::MIN, f32::max);
-        let levels = levels.into_iter().map(|level| level.max(loudest - CLIP_RANGE));
+        let levels = levels
+            .into_iter()
+            .map(|level| level.max(loudest - CLIP_RANGE));
         let mut onsets = Self::new(audio.sample_rate(), hop, 0, audio.samples().len());
         onsets.loudness = levels.map(Some).collect();
         onsets.frames = onsets.loudness.len() as u64;
         onsets
     }
 
-    /// Where sound begins behind background, nearest to this sample, within this range.
+    /// Where the sound at this sample begins behind background; where there is none, the beginning
+    /// of sound that is nearest. Nothing where none is within this range.
     pub(crate) fn onset(&self, near: u64, range: Range<u64>) -> Option<u64> {
         let threshold = self.threshold(self.around(near))?;
         let is_sound = |frame| self.level(frame).is_some_and(|level| level >= threshold);
-        let frames = (range.start / self.hop).max(1)..(range.end / self.hop).min(self.frames);
-        let begins = frames.filter(|&frame| is_sound(frame) && !is_sound(frame - 1));
-        begins
-            .map(|frame| frame * self.hop)
-            .filter(|sample| range.contains(sample))
-            .min_by_key(|sample| sample.abs_diff(near))
+        let begins = |frame: &u64| *frame > 0 && is_sound(*frame) && !is_sound(*frame - 1);
+        let end = (range.end / self.hop).min(self.frames);
+        let near = (near / self.hop).min(end);
+        let (before, behind) = (range.start / self.hop..near, near..end);
+        let before = before.rev().find(begins);
+        let behind = behind.clone().find(begins);
+        let nearest = match (before, behind) {
+            // The sound goes on from there.
+            (Some(before), _) if is_sound(near) => before,
+            (Some(before), Some(behind)) if behind - near < near - before => behind,
+            (before, behind) => before.or(behind)?,
+        };
+        Some((nearest * self.hop).max(range.start))
     }
 
     /// Where the sound that goes on at `from` fades, for longer than within a word; `until` where
@@ -651,5 +659,82 @@ mod tests {
             file[key] = section.clone();
         }
         Tokenizer::from_bytes(&serde_json::to_vec(&file).unwrap()).unwrap()
+    }
+
+    /// A tone from 0.5 s to 0.9 s and from 1.0 s to 1.4 s of two seconds with a little noise.
+    fn two_tones() -> Onsets {
+        let sample = |i: usize| {
+            let noise = ((i * 7_919 % 1_000) as f32 / 1_000.0 - 0.5) * 1e-3;
+            let sounds = (8_000..14_400).contains(&i) || (16_000..22_400).contains(&i);
+            noise
+                + if sounds {
+                    (i as f32 * 0.3).sin() * 0.3
+                } else {
+                    0.0
+                }
+        };
+        let audio = Audio::new((0..32_000).map(sample).collect(), 16_000).unwrap();
+        Onsets::of_clip(&audio)
+    }
+
+    #[test]
+    fn a_clip_has_onsets_and_fades() {
+        let onsets = two_tones();
+        let near = |found: u64, expected: u64| found.abs_diff(expected) <= 4 * 160;
+        let onset = |at, range| onsets.onset(at, range);
+        assert!(near(onset(9_000, 5_000..12_000).unwrap(), 8_000));
+        assert!(near(onset(9_000, 0..32_000).unwrap(), 8_000), "the nearest");
+        assert!(
+            near(onset(14_000, 0..32_000).unwrap(), 8_000),
+            "that of its sound"
+        );
+        assert!(near(onset(7_000, 0..32_000).unwrap(), 8_000), "the next");
+        assert!(
+            near(onset(15_500, 0..32_000).unwrap(), 16_000),
+            "the nearest"
+        );
+        assert_eq!(onset(9_000, 9_000..14_000), None);
+        // The pause of 0.1 s is none between words.
+        assert!(near(onsets.fade(9_000, 32_000), 22_400));
+        assert_eq!(onsets.fade(9_000, 12_000), 12_000);
+        assert_eq!(onsets.fade(30_000, 32_000), 30_000);
+        let silence = Audio::new(vec![0.0; 32_000], 16_000).unwrap();
+        let silence = Onsets::of_clip(&silence);
+        assert_eq!(silence.onset(9_000, 0..32_000), None);
+        assert_eq!(silence.fade(9_000, 32_000), 9_000);
+    }
+
+    #[test]
+    fn text_alone_tells_words_by_spaces_and_by_script() {
+        let words = |pieces: &[&[u8]]| {
+            let piece = |(at, bytes): (u64, &&[u8])| Piece {
+                bytes: bytes.to_vec(),
+                at,
+                logprob: -(at as f32),
+            };
+            let pieces: Vec<Piece> = (0..).zip(pieces).map(piece).collect();
+            let words = spell(&pieces, begins_word).into_iter();
+            words.map(|word| (word.text, word.at)).collect::<Vec<_>>()
+        };
+        let word = |text: &str, at| (text.to_owned(), at);
+        let spaced: [&[u8]; 5] = [b"f", b"our", b" n", b"ine", b"."];
+        assert_eq!(words(&spaced), [word("four", 0), word("nine.", 2)]);
+        let unspaced = ["你", "好", "。"].map(str::as_bytes);
+        assert_eq!(words(&unspaced), [word("你", 0), word("好。", 1)]);
+        // A character in two pieces.
+        let divided: [&[u8]; 3] = [
+            "你".as_bytes(),
+            &"好".as_bytes()[..1],
+            &"好".as_bytes()[1..],
+        ];
+        assert_eq!(words(&divided).last().unwrap().0, "你好");
+    }
+
+    #[test]
+    fn confidence_is_the_geometric_mean() {
+        let mean = geometric_mean([0.5_f32.ln(), 0.125_f32.ln()].into_iter());
+        assert!((mean - 0.25).abs() < 1e-6);
+        let words = run(&["|", " a", "b", "."], &deaf());
+        assert!((words[0].confidence - (-0.5_f32).exp()).abs() < 1e-6);
     }
 }
