@@ -27,3 +27,4 @@ mod realtime;
 mod reference;
 mod sampling;
 mod stream;
+mod word_times;

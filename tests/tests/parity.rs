@@ -3,7 +3,7 @@
 
 use burn_tensor::{DType, Tensor, TensorData};
 use voxtral_checkpoint::{Checkpoint, Form};
-use voxtral_decoder::Decoder;
+use voxtral_decoder::{Decoder, Head};
 use voxtral_encoder::{Encoder, Projector};
 use voxtral_nn::{Backend, KvCache, Loader, Precision};
 
@@ -25,6 +25,7 @@ crate::on_every_backend!(
     windows_are_independent,
     native_form_is_identical,
     cached_equals_uncached,
+    attention_matches_transformers,
 );
 
 pub(crate) struct Model<B: Backend> {
@@ -152,6 +153,50 @@ fn stages_match_transformers<B: Backend>() {
                 // Of the largest logit of all positions, as stated.
                 STAGE * largest(&expected) / largest(&expected[position * vocab..][..vocab]),
             );
+        }
+    }
+}
+
+/// What every head attends to, of the prompt's last position and greedy tokens, against the weights
+/// that transformers gives; also when only some heads are asked for, and the cache stays as it was.
+fn attention_matches_transformers<B: Backend>() {
+    for (folder, twin) in MODELS {
+        let model = Model::<B>::open(folder);
+        let golden = Golden::of(twin);
+        let (_, audio) = model.hear(mel(&golden, FRAMES));
+        let ids = prompt_ids(&golden);
+        let first = ids.iter().position(|&id| id == AUDIO).unwrap();
+        let [_, _, rows, positions] = golden.shape("attention")[..] else {
+            panic!("attention has four dimensions");
+        };
+        let keys = first..first + positions;
+        let prompt = model.prompt(&ids, audio);
+        let mut cache = model.decoder.new_cache(ids.len() + rows);
+        model.decoder.forward(prompt, &mut cache).unwrap();
+        cache.truncate(ids.len() - 1).unwrap();
+        let answer = golden.integers("greedy_ids");
+        let answer = answer[..rows - 1].iter().map(|&id| id as u32);
+        let asked: Vec<u32> = ids.last().copied().into_iter().chain(answer).collect();
+        let all: Vec<Head> = model.decoder.heads().collect();
+        let expected = golden.floats("attention");
+        for heads in [&all[..], &all[1..2], &all[all.len() - 2..]] {
+            let mut visited = Vec::new();
+            let embeddings = model.decoder.embed(&asked).unwrap();
+            let visit = |head: Head, weights: &[f32]| {
+                let at = all.iter().position(|one| *one == head).unwrap();
+                let expected = &expected[at * rows * positions..][..rows * positions];
+                let stage = format!("{folder} attention of {head:?}");
+                // A weight is at most 1.
+                assert_close(&stage, weights, expected, STAGE / largest(expected));
+                visited.push(head);
+            };
+            let attended =
+                model
+                    .decoder
+                    .attention(embeddings, &mut cache, heads, keys.clone(), visit);
+            attended.unwrap();
+            assert_eq!(visited, heads);
+            assert_eq!(cache.len(), ids.len() - 1);
         }
     }
 }

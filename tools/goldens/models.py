@@ -60,6 +60,7 @@ STACK = 4  # encoder positions per audio token
 GREEDY_TOKENS = 64
 MIN_MARGIN = 0.01
 MIN_DISTINCT = 16
+ATTENDING = 8  # positions whose attention to the audio is kept: the prompt's last, and greedy tokens
 
 
 @dataclass(frozen=True)
@@ -274,6 +275,20 @@ def is_telling(model: VoxtralForConditionalGeneration, ids: torch.Tensor, mel: t
 
 
 @torch.inference_mode()
+def attention(
+    model: VoxtralForConditionalGeneration, ids: torch.Tensor, mel: torch.Tensor, answer: torch.Tensor
+) -> torch.Tensor:
+    """`[layers, heads, ATTENDING, audio]`: the decoder's attention to the audio from the prompt's last position on,
+    in one pass over prompt and answer."""
+    implementation = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    whole = torch.cat([ids, answer[None, : ATTENDING - 1]], dim=1)
+    layers = model(input_ids=whole, input_features=mel, output_attentions=True).attentions
+    model.set_attn_implementation(implementation)
+    return torch.cat(layers)[:, :, -ATTENDING:][..., torch.where(whole[0] == AUDIO)[0]]
+
+
+@torch.inference_mode()
 def outputs(
     model: VoxtralForConditionalGeneration, recipe: Recipe, ids: torch.Tensor, mel: torch.Tensor
 ) -> tuple[Tensors, float]:
@@ -298,6 +313,7 @@ def outputs(
         "logits": logits,
         "greedy_ids": path.ids,
         "greedy_logprobs": path.logprobs,
+        "attention": attention(model, ids, mel, path.ids),
     }
     if not recipe.formula:
         tensors["mel"] = mel

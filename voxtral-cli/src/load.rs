@@ -4,13 +4,16 @@ use std::num::NonZeroUsize;
 
 use anyhow::{Context, Result};
 use voxtral_checkpoint::{Checkpoint, Form};
-use voxtral_hub::ModelSource;
+use voxtral_hub::{Hub, ModelSource};
 use voxtral_pipeline::{Backend, Demo, Precision, Progress, Voxtral};
 
 use crate::{
     notice,
     progress::{self, Stage},
 };
+
+/// Within the cache of models: which heads of attention tell the times of words, a file for each.
+const HEADS_FOLDER: &str = "voxtral-heads";
 
 /// Says what a built-in model understands, so that nobody expects more of it.
 pub(crate) fn tell_demo(model: &str, quiet: bool) {
@@ -49,7 +52,7 @@ pub(crate) fn open<B: Backend>(
     quiet: bool,
 ) -> Result<Voxtral<B>> {
     tell_form(model, quiet);
-    let builder = Voxtral::<B>::builder()
+    let mut builder = Voxtral::<B>::builder()
         .device(device)
         .precision(precision)
         .progress(|progress| match progress {
@@ -60,6 +63,9 @@ pub(crate) fn open<B: Backend>(
             Progress::Load { done, total } => progress::show(Stage::Loading, done, total, ""),
             _ => {}
         });
+    if let Ok(hub) = Hub::from_env() {
+        builder = builder.heads_folder(hub.cache_folder().join(HEADS_FOLDER));
+    }
     let opened = builder.open(model);
     progress::clear();
     opened.with_context(|| format!("failed to load model `{model}`"))

@@ -6,15 +6,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use voxtral_pipeline::{Format, PipelineError, Step};
-
-/// Why formats cannot be written.
-pub(crate) fn no_times(format: Format) -> String {
-    format!(
-        "`--format {format}` needs times, which this model does not tell: choose a Realtime model, \
-         as `--model realtime`"
-    )
-}
+use voxtral_pipeline::{PipelineError, Step};
 
 /// Held while a file is written; whoever ends the process waits for it.
 pub(crate) fn writing() -> MutexGuard<'static, ()> {

@@ -100,10 +100,6 @@ impl Task for Work<'_> {
         let precision = args.compute.precision();
         let model_name = args.model.name_or(Demo::Clips);
         let model = load::open::<B>(model_name, device, precision, self.quiet)?;
-        let timed = args.formats.iter().find(|format| format.needs_times());
-        if let (Some(&format), false) = (timed, model.is_streaming()) {
-            bail!(output::no_times(format));
-        }
         if model.is_streaming() {
             self.check_streaming()?;
         }
@@ -114,6 +110,7 @@ impl Task for Work<'_> {
             max_new_tokens: args.max_new_tokens.map(|tokens| tokens as usize),
             delay: args.delay,
             one_by_one: false,
+            word_times: args.formats.iter().any(|format| format.has_times()),
             cancel: self.cancel.clone(),
             on_window: self.show_progress(model.is_streaming()),
         };

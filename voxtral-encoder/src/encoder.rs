@@ -140,6 +140,7 @@ impl<B: Backend> Encoder<B> {
         let rotary = Rotary::new(claim.angles, self.head_dim(), stream.theta, &self.device);
         for (block, layer) in self.blocks.iter().zip(claim.layers) {
             let continuation = Continuation {
+                probe: None,
                 start: claim.start,
                 rotary: &rotary,
                 cache: layer,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use burn_tensor::{DType, Tensor};
 use voxtral_checkpoint::config::{AttentionConfig, Mask};
 
-use crate::{Backend, LayerCache, Linear, Loader, NnError, Rotary};
+use crate::{Backend, LayerCache, Linear, Loader, NnError, Rotary, plain};
 
 /// Which projections of an attention block have a bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,19 @@ pub struct Continuation<'a, B: Backend> {
     pub rotary: &'a Rotary<B>,
     /// Keys and values of the positions before them.
     pub cache: &'a mut LayerCache<B>,
+    /// Where some of the layer's attention is to be written down.
+    pub probe: Option<&'a mut Probe<B>>,
+}
+
+/// Writes down what some heads of a layer attend to. It changes nothing of the pass.
+#[derive(Debug)]
+pub struct Probe<B: Backend> {
+    /// These query heads.
+    pub heads: Vec<usize>,
+    /// As far as their attention falls on these positions of a plain cache.
+    pub keys: Range<usize>,
+    /// For each of the heads, `[new, keys]`; see [`plain::attention_weights`].
+    pub weights: Vec<Tensor<B, 2>>,
 }
 
 /// `softmax(q kᵀ / √d) v` with grouped queries, between four projections.
@@ -138,7 +151,15 @@ impl<B: Backend> Attention<B> {
             let [q, k, v] = [&q, &k, &v].map(|x| slice(x, &positions));
             let (k, v) = part.cache.append(part.start, part.rotary.rotate(k), v);
             let end = part.start + positions.len();
-            B::attend(part.rotary.rotate(q), k, v, self.mask, end)
+            let q = part.rotary.rotate(q);
+            if let Some(probe) = part.probe {
+                let weights = |&head: &usize| {
+                    let (q, k, keys) = (q.clone(), k.clone(), probe.keys.clone());
+                    plain::attention_weights(q, k, self.mask, end, (head, keys))
+                };
+                probe.weights = probe.heads.iter().map(weights).collect();
+            }
+            B::attend(q, k, v, self.mask, end)
         });
         Tensor::cat(attended.collect(), 2)
     }

@@ -28,7 +28,7 @@ pub mod plain;
 mod rotary;
 mod weight;
 
-pub use attention::{Attention, AttentionBias, Continuation, Scope};
+pub use attention::{Attention, AttentionBias, Continuation, Probe, Scope};
 pub use backend::Backend;
 pub use block::{Block, BlockConfig};
 pub use cache::{Claim, KvCache, LayerCache, RingConfig};

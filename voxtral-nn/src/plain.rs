@@ -132,6 +132,39 @@ pub fn attention<B: Backend>(
     Tensor::cat(blocks, 2)
 }
 
+/// `softmax(q kᵀ / √d + mask)` of one of the query heads, as far as it falls on the slots `kept`;
+/// gives `[queries, kept]`. Queries and keys are those of [`attention`], of a batch of one.
+pub fn attention_weights<B: Backend>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    mask: Mask,
+    end: usize,
+    (head, kept): (usize, Range<usize>),
+) -> Tensor<B, 2> {
+    let [_, heads, queries, head_dim] = q.dims();
+    let [_, kv_heads, keys, _] = k.dims();
+    let kv_head = head / (heads / kv_heads);
+    let positions: Vec<usize> = (0..keys)
+        .map(|slot| end - 1 - (end - 1 - slot) % keys)
+        .collect();
+    let q = q.slice_dim(1, head..head + 1);
+    let q = q.mul_scalar((head_dim as f64).powf(-0.5));
+    let k = k.slice_dim(1, kv_head..kv_head + 1).cast(DType::F32);
+    let k = k.swap_dims(2, 3);
+    let blocks = ranges(queries, (SCORE_ELEMENTS / keys).max(1)).map(|block| {
+        let first = end - queries + block.start;
+        let asked = first..first + block.len();
+        let shape = [1, 1, block.len(), keys];
+        let mut scores = q.clone().slice_dim(2, block).matmul(k.clone());
+        if let Some(hidden) = hidden_keys::<B>(mask, asked, &positions, &scores.device()) {
+            scores = scores.mask_fill(hidden.expand(shape), f32::NEG_INFINITY);
+        }
+        softmax(scores, 3).slice_dim(3, kept.clone())
+    });
+    let weights = Tensor::cat(blocks.collect(), 2);
+    weights.reshape([queries, kept.len()])
+}
+
 /// Slots with keys that any of the queries at these positions may see.
 fn visible_slots(mask: Mask, queries: Range<usize>, keys: usize, end: usize) -> Range<usize> {
     match mask {

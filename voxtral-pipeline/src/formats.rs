@@ -82,6 +82,11 @@ impl Format {
         }
     }
 
+    /// Whether it has room for the times of segments or words.
+    pub fn has_times(self) -> bool {
+        self != Self::Text
+    }
+
     /// Whether it is made of segments, and cannot be written of a transcript without times.
     pub fn needs_times(self) -> bool {
         matches!(self, Self::Srt | Self::Vtt | Self::Tsv | Self::Csv)

@@ -28,6 +28,7 @@
 //! file → [`Audio`] (decoded, mono, resampled) → log-mel windows → encoder → projector →
 //! embeddings in the place of the prompt's audio tokens → decoder → one token per step → text.
 
+mod align;
 mod batch;
 mod cancel;
 mod chat;

@@ -1,6 +1,6 @@
 //! A loaded model and the builder that loads it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use voxtral_nn::{Backend, Loader, Precision};
 use voxtral_tokenizer::{Language, Tokenizer, special};
 
 use crate::{
-    Cancel, OnWindow, PipelineError, SamplingOptions, Timings, chat::GrammarTokens,
-    language::Released, sample::Sampler,
+    Cancel, OnWindow, PipelineError, SamplingOptions, Timings, align::KnownHeads,
+    chat::GrammarTokens, language::Released, sample::Sampler,
 };
 
 /// Longest recording that the 2507 models transcribe, by their model card; the checkpoint's files
@@ -58,6 +58,8 @@ pub struct Voxtral<B: Backend> {
     pub(crate) device: B::Device,
     /// For strict tools, made when they are first asked for.
     pub(crate) grammar_tokens: OnceLock<GrammarTokens>,
+    /// For the times of words.
+    pub(crate) known_heads: KnownHeads,
 }
 
 /// How a model takes audio, with the ids that this needs, by the tokenizer's own names.
@@ -104,6 +106,7 @@ pub struct Builder<'a, B: Backend> {
     precision: Precision,
     languages: Option<Vec<Language>>,
     progress: Option<OnProgress<'a>>,
+    heads_folder: Option<PathBuf>,
 }
 
 impl<B: Backend> Voxtral<B> {
@@ -114,6 +117,7 @@ impl<B: Backend> Voxtral<B> {
             precision: Precision::Auto,
             languages: None,
             progress: None,
+            heads_folder: None,
         }
     }
 
@@ -208,6 +212,12 @@ impl<B: Backend> Voxtral<B> {
         check_length(audio.duration(), longest)?;
         let frames = self.encoder_window()? / STEM_STRIDE;
         Ok(self.windows(audio)? * frames / self.config.projector.downsample)
+    }
+
+    /// Samples of the model's input that one audio embedding stands for.
+    pub(crate) fn samples_per_token(&self) -> usize {
+        let frames = STEM_STRIDE * self.config.projector.downsample.get();
+        frames * self.config.features.hop_length
     }
 
     /// Audio embeddings of clips, `[1, embeddings, width]`, clip by clip and window by window; none
@@ -369,6 +379,15 @@ impl<'a, B: Backend> Builder<'a, B> {
         self
     }
 
+    /// A folder, made if need be, where it is remembered which heads of attention go along with the
+    /// speech (see [`TranscribeOptions::word_times`](crate::TranscribeOptions::word_times)), in a
+    /// small file for each model. Without it, each process finds out anew.
+    #[must_use]
+    pub fn heads_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.heads_folder = Some(folder.into());
+        self
+    }
+
     /// Loads the model embedded in the library: spoken digits in four languages.
     ///
     /// # Errors
@@ -467,8 +486,13 @@ impl<'a, B: Backend> Builder<'a, B> {
         };
         let loader = Loader::<B>::new(checkpoint, self.device.clone(), self.precision)
             .with_progress(&report);
+        let heads = [
+            config.decoder.num_layers,
+            config.decoder.attention.num_heads,
+        ];
         Ok(Voxtral {
             name: name.to_owned(),
+            known_heads: KnownHeads::new(name, heads, self.heads_folder.as_deref()),
             encoder: Encoder::load(&loader, &config.encoder)?,
             projector: Projector::load(&loader, &config.projector)?,
             decoder: Decoder::load(&loader, &config.decoder)?,

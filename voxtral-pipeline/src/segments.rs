@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::Word;
+use crate::{Word, words::geometric_mean};
 
 /// A pause between two words that parts segments.
 pub(crate) const PAUSE: Duration = Duration::from_millis(1000);
@@ -63,13 +63,14 @@ impl Segmenter {
                 open.text.push_str(&word.word);
                 open.end = word.end;
                 open.words.push(word.clone());
+                open.confidence = confidence(&open.words);
             }
             None => {
                 self.open = Some(Segment {
                     start: word.start,
                     end: word.end,
                     text: word.word.clone(),
-                    confidence: None,
+                    confidence: word.confidence,
                     words: vec![word.clone()],
                 });
             }
@@ -81,6 +82,12 @@ impl Segmenter {
     pub fn finish(&mut self) -> Option<Segment> {
         self.open.take()
     }
+}
+
+/// The geometric mean of the words' confidences, where all are known.
+fn confidence(words: &[Word]) -> Option<f32> {
+    let all: Option<Vec<f32>> = words.iter().map(|word| word.confidence).collect();
+    Some(geometric_mean(all?.into_iter().map(f32::ln)))
 }
 
 impl Segment {

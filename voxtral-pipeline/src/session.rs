@@ -484,7 +484,7 @@ impl<B: Backend> Session<'_, B> {
         let sign = match step.token.id {
             id if id == self.signs.word => Sign::Mark,
             id => match self.model.tokenizer.token_bytes(id) {
-                Some(bytes) => Sign::Piece(bytes),
+                Some(bytes) => Sign::Piece(bytes, step.token.logprob),
                 // Pads, the end token, and whatever else has no text.
                 None => Sign::Pad,
             },
@@ -504,7 +504,7 @@ impl<B: Backend> Session<'_, B> {
                 word: word.text,
                 start: time(word.start),
                 end: time(word.end),
-                confidence: None,
+                confidence: Some(word.confidence),
                 spaced: word.spaced,
             })
             .collect();
@@ -516,7 +516,7 @@ impl<B: Backend> Session<'_, B> {
 }
 
 /// The time of a sample.
-fn clip_time(samples: u64, rate: u32) -> Duration {
+pub(crate) fn clip_time(samples: u64, rate: u32) -> Duration {
     let rate = u64::from(rate);
     let nanos = (samples % rate) * 1_000_000_000 / rate;
     Duration::from_secs(samples / rate) + Duration::from_nanos(nanos)

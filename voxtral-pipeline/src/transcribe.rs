@@ -13,7 +13,10 @@ use voxtral_tokenizer::{Language, prompt};
 use crate::{
     Cancel, Gap, PipelineError, SamplingOptions, Session, SessionOptions, Step, Timings,
     Transcript, Voxtral,
+    align::{Aligner, Spoken},
     model::{LONGEST_TRANSCRIBED, PromptSize},
+    segments::segments,
+    transcript::measure,
     writing::{Task, Writing},
 };
 
@@ -37,6 +40,11 @@ pub struct TranscribeOptions {
     /// Never guesses tokens ahead; see [`SessionOptions::one_by_one`]. A model that takes clips
     /// guesses none.
     pub one_by_one: bool,
+    /// Whether a model that takes clips finds out when the words were spoken, in
+    /// [`Transcript::words`] and [`Transcript::segments`]: one more pass over the tokens, see
+    /// [`Timings::alignment`](crate::Timings::alignment). Where its attention does not tell, there
+    /// are no words, the text is one segment, and a warning says so. A Realtime model tells times in any case.
+    pub word_times: bool,
     /// Stops the work from another thread.
     pub cancel: Cancel,
     /// Told how far the audio is: encoded, which comes before the first step of a model that takes
@@ -240,6 +248,7 @@ pub(crate) struct Clip<'m, B: Backend> {
     unknown_language: Option<usize>,
     duration: Duration,
     truncated: bool,
+    aligner: Option<Aligner>,
 }
 
 impl<'m, B: Backend> Clip<'m, B> {
@@ -260,6 +269,8 @@ impl<'m, B: Backend> Clip<'m, B> {
         let sampler = model.sampler(&options.sampling)?.with_prompt(&prompt);
         // All but what asks for the transcript.
         let unknown_language = finds_language.then(|| prompt.len() - 1);
+        let wanted = options.word_times.then_some(&prompt);
+        let aligner = wanted.and_then(|prompt| Aligner::new(model, audio, prompt));
         let mut timings = Timings::default();
         let progress = (&options.cancel, &options.on_window);
         let task = Task {
@@ -278,16 +289,29 @@ impl<'m, B: Backend> Clip<'m, B> {
             language: options.language,
             duration: audio.duration(),
             truncated: audio.is_truncated(),
+            aligner,
         })
     }
 
     pub(crate) fn finish(self) -> Result<Transcript, PipelineError> {
+        let model = self.model;
         let mut written = self.writing.finish();
+        let words = match &self.aligner {
+            Some(aligner) => {
+                let spoken = Spoken {
+                    text: &written.text,
+                    tokens: &written.tokens,
+                    cache: &mut written.cache,
+                };
+                let align = || aligner.words(model, spoken);
+                measure(&mut written.timings.alignment, align)?
+            }
+            None => None,
+        };
         let detected = match self.unknown_language {
             Some(heard) => {
                 let heard = (&mut written.cache, heard);
-                self.model
-                    .detect_language(&written.text, heard, &mut written.timings)?
+                model.detect_language(&written.text, heard, &mut written.timings)?
             }
             None => None,
         };
@@ -301,8 +325,12 @@ impl<'m, B: Backend> Clip<'m, B> {
             finish: written.finish,
             stop: written.stop,
             truncated: self.truncated,
-            words: None,
-            segments: None,
+            segments: match (&words, self.aligner) {
+                (Some(words), _) => Some(segments(words)),
+                (None, Some(aligner)) => Some(aligner.whole(written.text.trim())),
+                (None, None) => None,
+            },
+            words,
             gaps: Vec::new(),
             warnings: Vec::new(),
             tokens: written.tokens,

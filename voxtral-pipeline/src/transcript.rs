@@ -78,6 +78,9 @@ pub struct Timings {
     /// Finding out the language.
     #[serde(serialize_with = "seconds")]
     pub language: Duration,
+    /// The decoder once more over the tokens, for the times of words.
+    #[serde(serialize_with = "seconds", skip_serializing_if = "Duration::is_zero")]
+    pub alignment: Duration,
     /// Runs of the decoder over those tokens: fewer where it was guessed what they are.
     pub passes: usize,
 }
@@ -133,7 +136,7 @@ impl Timings {
     }
 }
 
-fn measure<T>(total: &mut Duration, work: impl FnOnce() -> T) -> T {
+pub(crate) fn measure<T>(total: &mut Duration, work: impl FnOnce() -> T) -> T {
     let started = Instant::now();
     let result = work();
     *total += started.elapsed();

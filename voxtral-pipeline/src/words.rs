@@ -17,6 +17,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use serde::Serialize;
+use voxtral_audio::Audio;
 
 /// A word and when it was spoken, from the beginning of the user's audio.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -54,6 +55,7 @@ pub(crate) struct Timed {
     pub(crate) spaced: bool,
     pub(crate) start: u64,
     pub(crate) end: u64,
+    pub(crate) confidence: f32,
 }
 
 /// Collects pieces to groups, and groups to words.
@@ -71,12 +73,14 @@ pub(crate) struct WordClock {
     group: Vec<Piece>,
 }
 
-/// A token's bytes.
+/// A token of a word.
 #[derive(Debug)]
-struct Piece {
-    bytes: Vec<u8>,
-    /// When it was written.
-    at: u64,
+pub(crate) struct Piece {
+    pub(crate) bytes: Vec<u8>,
+    /// When it was written, on the clock of whoever spells.
+    pub(crate) at: u64,
+    /// `ln p` of it.
+    pub(crate) logprob: f32,
 }
 
 /// What a token is to the clock.
@@ -86,8 +90,8 @@ pub(crate) enum Sign<'a> {
     Mark,
     /// Nothing.
     Pad,
-    /// Part of a word.
-    Piece(&'a [u8]),
+    /// Part of a word, and its log-probability.
+    Piece(&'a [u8], f32),
 }
 
 impl WordClock {
@@ -116,13 +120,13 @@ impl WordClock {
         let at = self.heard();
         self.tokens += 1;
         match sign {
-            Sign::Piece(bytes) => {
+            Sign::Piece(bytes, logprob) => {
                 if self.group.is_empty() && self.mark < self.last_end {
                     // Pieces without a mark of their own, behind a pad.
                     self.mark = self.last_end.max(at - self.samples_per_token);
                 }
                 let bytes = bytes.to_vec();
-                self.group.push(Piece { bytes, at });
+                self.group.push(Piece { bytes, at, logprob });
                 Vec::new()
             }
             Sign::Pad => self.close(onsets),
@@ -137,7 +141,7 @@ impl WordClock {
     /// Ends the group and gives its words.
     pub(crate) fn close(&mut self, onsets: &Onsets) -> Vec<Timed> {
         let pieces = std::mem::take(&mut self.group);
-        let words = words_of(&pieces);
+        let words = spell(&pieces, |_, next| is_spaced(next));
         let Some(last) = words.last() else {
             return Vec::new();
         };
@@ -160,6 +164,7 @@ impl WordClock {
                     spaced: word.spaced,
                     start,
                     end: share(before),
+                    confidence: word.confidence,
                 }
             })
             .collect();
@@ -170,31 +175,65 @@ impl WordClock {
     }
 }
 
-/// A word of a group.
-struct Spelled {
-    text: String,
-    spaced: bool,
+/// A word as its pieces spell it.
+#[derive(Debug)]
+pub(crate) struct Spelled {
+    pub(crate) text: String,
+    pub(crate) spaced: bool,
     tokens: u64,
     /// When its first piece was written.
-    at: u64,
+    pub(crate) at: u64,
+    /// The geometric mean of the probabilities of its pieces.
+    pub(crate) confidence: f32,
 }
 
-/// Divides a group: a piece that begins with white space begins a word.
-fn words_of(pieces: &[Piece]) -> Vec<Spelled> {
-    let begins = |piece: &Piece| piece.bytes.first().is_some_and(u8::is_ascii_whitespace);
-    let words = pieces.chunk_by(|_, next| !begins(next));
+/// Whether a piece begins with white space.
+fn is_spaced(piece: &Piece) -> bool {
+    piece.bytes.first().is_some_and(u8::is_ascii_whitespace)
+}
+
+/// Whether a piece begins a word where nothing but the text tells: with white space, or with a
+/// character of a script that is written without.
+pub(crate) fn begins_word(before: &Piece, piece: &Piece) -> bool {
+    // A character may be divided among pieces.
+    let complete = std::str::from_utf8(&before.bytes).is_ok();
+    let first = piece.bytes.utf8_chunks().next();
+    let first = first.and_then(|chunk| chunk.valid().chars().next());
+    is_spaced(piece) || (complete && first.is_some_and(is_unspaced))
+}
+
+/// Whether the character is of a script that puts no spaces between words: Thai, Lao, Burmese,
+/// Khmer, Japanese, Chinese (blocks of Unicode).
+fn is_unspaced(character: char) -> bool {
+    matches!(character,
+        '\u{0e00}'..='\u{0eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}'
+        | '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}'
+        | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}')
+}
+
+/// Divides pieces into words: `begins` says which piece, by the one before, begins one.
+pub(crate) fn spell(pieces: &[Piece], begins: impl Fn(&Piece, &Piece) -> bool) -> Vec<Spelled> {
+    let words = pieces.chunk_by(|before, next| !begins(before, next));
     words
         .map(|word| {
             let bytes: Vec<u8> = word.iter().flat_map(|piece| piece.bytes.clone()).collect();
+            let logprobs = word.iter().map(|piece| piece.logprob);
             Spelled {
                 text: String::from_utf8_lossy(&bytes).trim().to_owned(),
-                spaced: begins(&word[0]),
+                spaced: is_spaced(&word[0]),
                 tokens: word.len() as u64,
                 at: word[0].at,
+                confidence: geometric_mean(logprobs),
             }
         })
         .filter(|word| !word.text.is_empty())
         .collect()
+}
+
+/// The geometric mean of probabilities, from their logarithms; 1 where there are none.
+pub(crate) fn geometric_mean(logprobs: impl Iterator<Item = f32>) -> f32 {
+    let (sum, count) = logprobs.fold((0.0_f32, 0_u32), |(sum, count), x| (sum + x, count + 1));
+    (sum / count.max(1) as f32).exp()
 }
 
 /// The loudness of the last mel frames, which tells where a sound began.
@@ -234,6 +273,12 @@ const SOUND: f32 = 0.3;
 
 /// The least range, in decades of power, in which a sound can be told from what is around it.
 const LEAST_RANGE: f32 = 0.4;
+
+/// Frames of a clip's loudness.
+const FRAMES_PER_SECOND: usize = 100;
+
+/// Decades below the loudest frame of a clip that count: the range of the model's features.
+const CLIP_RANGE: f32 = 8.0;
 
 impl Onsets {
     /// For frames of `hop` samples, the first of which stand for `left` samples of silence. A word
@@ -303,6 +348,68 @@ impl Onsets {
         })
     }
 
+    /// The loudness of a whole clip, in frames of 10 ms; its samples are those of the clip.
+    pub(crate) fn of_clip(audio: &Audio) -> Self {
+        let hop = (audio.sample_rate() as usize / FRAMES_PER_SECOND).max(1);
+        let power = |frame: &[f32]| frame.iter().map(|x| x * x).sum::<f32>() / frame.len() as f32;
+        let levels = audio.samples().chunks(hop).map(power);
+        let levels: Vec<f32> = levels
+            .map(|power| power.max(f32::MIN_POSITIVE).log10())
+            .collect();
+        let loudest = levels.iter().copied().fold(f32::MIN, f32::max);
+        let levels = levels
+            .into_iter()
+            .map(|level| level.max(loudest - CLIP_RANGE));
+        let mut onsets = Self::new(audio.sample_rate(), hop, 0, audio.samples().len());
+        onsets.loudness = levels.map(Some).collect();
+        onsets.frames = onsets.loudness.len() as u64;
+        onsets
+    }
+
+    /// Where the sound at this sample begins behind background; where there is none, the beginning
+    /// of sound that is nearest. Nothing where none is within this range.
+    pub(crate) fn onset(&self, near: u64, range: Range<u64>) -> Option<u64> {
+        let threshold = self.threshold(self.around(near))?;
+        let is_sound = |frame| self.level(frame).is_some_and(|level| level >= threshold);
+        let begins = |frame: &u64| *frame > 0 && is_sound(*frame) && !is_sound(*frame - 1);
+        let end = (range.end / self.hop).min(self.frames);
+        let near = (near / self.hop).min(end);
+        let (before, behind) = (range.start / self.hop..near, near..end);
+        let before = before.rev().find(begins);
+        let behind = behind.clone().find(begins);
+        let nearest = match (before, behind) {
+            // The sound goes on from there.
+            (Some(before), _) if is_sound(near) => before,
+            (Some(before), Some(behind)) if behind - near < near - before => behind,
+            (before, behind) => before.or(behind)?,
+        };
+        Some((nearest * self.hop).max(range.start))
+    }
+
+    /// Where the sound that goes on at `from` fades, for longer than within a word; `until` where
+    /// it does not, and `from` where no sound stands out.
+    pub(crate) fn fade(&self, from: u64, until: u64) -> u64 {
+        let Some(threshold) = self.threshold(self.around(from)) else {
+            return from.min(until);
+        };
+        let mut end = from;
+        for frame in from / self.hop..until.div_ceil(self.hop).min(self.frames) {
+            let sample = (frame + 1) * self.hop;
+            if self.level(frame).is_some_and(|level| level >= threshold) {
+                end = sample;
+            } else if sample.saturating_sub(end) > self.longest_closure {
+                return end.min(until);
+            }
+        }
+        end.min(until)
+    }
+
+    /// The frames around a sample of a clip, as far as the longest word reaches.
+    fn around(&self, sample: u64) -> Range<u64> {
+        let first = sample.saturating_sub(self.longest_word) / self.hop;
+        first.min(self.frames)..((sample + self.longest_word) / self.hop).min(self.frames)
+    }
+
     /// What parts sound from background in these frames; nothing where none stands out.
     fn threshold(&self, frames: Range<u64>) -> Option<f32> {
         let mut levels: Vec<f32> = frames.filter_map(|index| self.level(index)).collect();
@@ -357,7 +464,7 @@ mod tests {
             let sign = match *token {
                 "|" => Sign::Mark,
                 "." => Sign::Pad,
-                piece => Sign::Piece(piece.as_bytes()),
+                piece => Sign::Piece(piece.as_bytes(), -0.5),
             };
             words.extend(clock.token(sign, onsets));
         }
@@ -430,7 +537,7 @@ mod tests {
         let onsets = deaf();
         clock.token(Sign::Mark, &onsets);
         for byte in "é".bytes() {
-            clock.token(Sign::Piece(&[byte]), &onsets);
+            clock.token(Sign::Piece(&[byte], 0.0), &onsets);
         }
         assert_eq!(clock.token(Sign::Pad, &onsets)[0].text, "é");
     }
@@ -508,7 +615,7 @@ mod tests {
         let mut clock = WordClock::new(TOKEN as usize);
         let signs = ids.iter().map(|&id| match (id, tokenizer.token_bytes(id)) {
             (33, _) => Sign::Mark,
-            (_, Some(bytes)) => Sign::Piece(bytes),
+            (_, Some(bytes)) => Sign::Piece(bytes, 0.0),
             _ => Sign::Pad,
         });
         let words: Vec<Timed> = signs.flat_map(|sign| clock.token(sign, &onsets)).collect();
@@ -552,5 +659,82 @@ mod tests {
             file[key] = section.clone();
         }
         Tokenizer::from_bytes(&serde_json::to_vec(&file).unwrap()).unwrap()
+    }
+
+    /// A tone from 0.5 s to 0.9 s and from 1.0 s to 1.4 s of two seconds with a little noise.
+    fn two_tones() -> Onsets {
+        let sample = |i: usize| {
+            let noise = ((i * 7_919 % 1_000) as f32 / 1_000.0 - 0.5) * 1e-3;
+            let sounds = (8_000..14_400).contains(&i) || (16_000..22_400).contains(&i);
+            noise
+                + if sounds {
+                    (i as f32 * 0.3).sin() * 0.3
+                } else {
+                    0.0
+                }
+        };
+        let audio = Audio::new((0..32_000).map(sample).collect(), 16_000).unwrap();
+        Onsets::of_clip(&audio)
+    }
+
+    #[test]
+    fn a_clip_has_onsets_and_fades() {
+        let onsets = two_tones();
+        let near = |found: u64, expected: u64| found.abs_diff(expected) <= 4 * 160;
+        let onset = |at, range| onsets.onset(at, range);
+        assert!(near(onset(9_000, 5_000..12_000).unwrap(), 8_000));
+        assert!(near(onset(9_000, 0..32_000).unwrap(), 8_000), "the nearest");
+        assert!(
+            near(onset(14_000, 0..32_000).unwrap(), 8_000),
+            "that of its sound"
+        );
+        assert!(near(onset(7_000, 0..32_000).unwrap(), 8_000), "the next");
+        assert!(
+            near(onset(15_500, 0..32_000).unwrap(), 16_000),
+            "the nearest"
+        );
+        assert_eq!(onset(9_000, 9_000..14_000), None);
+        // The pause of 0.1 s is none between words.
+        assert!(near(onsets.fade(9_000, 32_000), 22_400));
+        assert_eq!(onsets.fade(9_000, 12_000), 12_000);
+        assert_eq!(onsets.fade(30_000, 32_000), 30_000);
+        let silence = Audio::new(vec![0.0; 32_000], 16_000).unwrap();
+        let silence = Onsets::of_clip(&silence);
+        assert_eq!(silence.onset(9_000, 0..32_000), None);
+        assert_eq!(silence.fade(9_000, 32_000), 9_000);
+    }
+
+    #[test]
+    fn text_alone_tells_words_by_spaces_and_by_script() {
+        let words = |pieces: &[&[u8]]| {
+            let piece = |(at, bytes): (u64, &&[u8])| Piece {
+                bytes: bytes.to_vec(),
+                at,
+                logprob: -(at as f32),
+            };
+            let pieces: Vec<Piece> = (0..).zip(pieces).map(piece).collect();
+            let words = spell(&pieces, begins_word).into_iter();
+            words.map(|word| (word.text, word.at)).collect::<Vec<_>>()
+        };
+        let word = |text: &str, at| (text.to_owned(), at);
+        let spaced: [&[u8]; 5] = [b"f", b"our", b" n", b"ine", b"."];
+        assert_eq!(words(&spaced), [word("four", 0), word("nine.", 2)]);
+        let unspaced = ["你", "好", "。"].map(str::as_bytes);
+        assert_eq!(words(&unspaced), [word("你", 0), word("好。", 1)]);
+        // A character in two pieces.
+        let divided: [&[u8]; 3] = [
+            "你".as_bytes(),
+            &"好".as_bytes()[..1],
+            &"好".as_bytes()[1..],
+        ];
+        assert_eq!(words(&divided).last().unwrap().0, "你好");
+    }
+
+    #[test]
+    fn confidence_is_the_geometric_mean() {
+        let mean = geometric_mean([0.5_f32.ln(), 0.125_f32.ln()].into_iter());
+        assert!((mean - 0.25).abs() < 1e-6);
+        let words = run(&["|", " a", "b", "."], &deaf());
+        assert!((words[0].confidence - (-0.5_f32).exp()).abs() < 1e-6);
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Task<'a, B: Backend> {
 
 /// An answer that grows.
 pub(crate) struct Writing<'m, B: Backend> {
-    model: &'m Voxtral<B>,
+    pub(crate) model: &'m Voxtral<B>,
     pub(crate) sequence: Sequence<B, Splice<B>>,
     pub(crate) scribe: Scribe<'m>,
     timings: Timings,

@@ -253,13 +253,6 @@ fn options_of_the_other_kind_of_model_are_refused() {
     assert_says(&error, &["demo does not take a delay", "realtime"]);
     let error = scene.refusal(&[STREAM, "-m", "demo-realtime", "--max-new-tokens", "9"]);
     assert_says(&error, &["does not take the number of new tokens", "80 ms"]);
-    for format in ["srt", "vtt", "tsv"] {
-        let error = scene.refusal(&[EN, "-f", format]);
-        assert_says(
-            &error,
-            &[&format!("`--format {format}` needs times"), "realtime"],
-        );
-    }
     let ran = scene.run(&["listen", EN, "-q", "-m", "demo"]);
     assert_says(
         &ran.error(1),

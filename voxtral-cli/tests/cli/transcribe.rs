@@ -67,6 +67,11 @@ fn files_together_are_written_as_one_by_one() {
                 // A sum of another order may differ in its last digits.
                 assert!(token["logprob"].take().as_f64().unwrap() <= 0.0);
             }
+            for timed in ["words", "segments"] {
+                for one in object[timed].as_array_mut().unwrap() {
+                    assert!(one["confidence"].take().as_f64().unwrap() <= 1.0);
+                }
+            }
         }
         objects
     };
@@ -443,4 +448,41 @@ fn nobody_needs_to_read_the_notices() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}");
         assert_eq!(String::from_utf8(output.stdout).unwrap(), stdout);
     }
+}
+
+#[test]
+fn a_model_that_takes_clips_writes_subtitles_too() {
+    let scene = Scene::new();
+    let ran = scene.transcribe(&["-q", "-f", "srt", EN]);
+    let lines: Vec<&str> = ran.ok().lines().collect();
+    assert_eq!(lines[0], "1");
+    assert_says(lines[1], &["00:00:0", " --> 00:00:0"]);
+    assert_eq!(lines[2], EN_WORDS);
+    let json = &scene.transcribe(&["-q", "-f", "json", FR]).json()[0];
+    let words = json["words"].as_array().unwrap();
+    let spoken: Vec<&str> = words
+        .iter()
+        .map(|word| word["word"].as_str().unwrap())
+        .collect();
+    assert_eq!(spoken.join(" "), FR_WORDS);
+}
+
+/// What was found out once is read by the next run, and a damaged file is told of and mended.
+#[test]
+fn the_heads_that_align_are_remembered() {
+    let scene = Scene::new();
+    let twice: Vec<i16> = [spoken(), spoken()].concat();
+    write_wav(&scene.path("long.wav"), 1, RATE, 16, twice);
+    let file = "hf/hub/voxtral-heads/demo.json";
+    let run = || scene.transcribe(&["-q", "-f", "vtt", "long.wav"]);
+    let first = run();
+    assert_eq!(first.stderr, "");
+    let record = scene.read(file);
+    assert_says(&record, &["demo", "aligned"]);
+    assert_eq!(run().ok(), first.ok());
+    scene.write(file, "[[1, 2");
+    let again = run();
+    assert_eq!(again.ok(), first.ok());
+    assert_says(&again.stderr, &["demo.json", "chosen anew"]);
+    assert_eq!(scene.read(file), record);
 }
