@@ -16,7 +16,7 @@ use crate::{
 const RATE: usize = 16_000;
 
 /// Seconds of the windows: the demo knows one to eight digits in a row, and no more.
-const DEMO_WINDOW: f64 = 8.0;
+const DEMO_WINDOW: f64 = 4.0;
 
 fn model() -> Voxtral<Flex> {
     Voxtral::<Flex>::builder().demo().unwrap()
@@ -59,14 +59,14 @@ fn words(text: &str) -> Vec<&str> {
     text.split_whitespace().collect()
 }
 
-/// The words of a conversation, utterance by utterance alone, and errors of its transcript: beside
-/// these, and beside what was spoken.
+/// Errors of the transcript of a conversation beside the words of its utterances alone, errors beside
+/// what was spoken, those of the utterances alone, and the number of words.
 fn compare(
     model: &Voxtral<Flex>,
     spoken: &[(Utterance, Audio)],
     numbers: &[usize],
     transcript: &Transcript,
-) -> (usize, usize, usize) {
+) -> (usize, usize, usize, usize) {
     let alone: BTreeMap<usize, String> = numbers
         .iter()
         .map(|&number| {
@@ -84,40 +84,43 @@ fn compare(
     (
         edit_distance(&found, &alone),
         edit_distance(&found, &reference),
+        edit_distance(&alone, &reference),
         reference.len(),
     )
 }
 
 /// Nothing of the conversation is lost: the long transcript is as good as those of its utterances.
-fn check_conversation(seconds: usize) {
+fn check_conversation(seconds: usize) -> String {
     let model = model();
     let spoken = utterances(&model);
     let (samples, numbers) = conversation(&spoken, seconds);
     let began = Instant::now();
     let transcript = transcribe(&model, samples, &options(DEMO_WINDOW));
     let took = began.elapsed();
-    let (beside, errors, count) = compare(&model, &spoken, &numbers, &transcript);
-    println!(
-        "{seconds} s in {took:.1?}: {errors} of {count} words wrong, {beside} other than alone; {} \
-         gaps, {} warnings",
+    let (beside, errors, alone, count) = compare(&model, &spoken, &numbers, &transcript);
+    let summary = format!(
+        "{seconds} s in {took:.1?}: {errors} of {count} words wrong, {alone} of them alone, \
+         {beside} other than alone; {} gaps, {} warnings",
         transcript.gaps.len(),
         transcript.warnings.len()
     );
+    // As good as utterance by utterance, but for two words of a hundred.
     assert!(
-        errors as f64 <= 0.03 * count as f64,
-        "{errors} of {count} words"
+        errors as f64 <= alone as f64 + 0.02 * count as f64,
+        "{errors} of {count} words, {alone} alone"
     );
+    summary
 }
 
 #[test]
 fn twenty_minutes_of_conversation_lose_no_word() {
-    check_conversation(20 * 60);
+    println!("{}", check_conversation(20 * 60));
 }
 
 #[test]
 #[ignore = "takes minutes; the 20 minutes above have the same cuts"]
 fn three_hours_of_conversation_lose_no_word() {
-    check_conversation(3 * 3600);
+    println!("{}", check_conversation(3 * 3600));
 }
 
 /// Prints the word error rate over window lengths.
@@ -134,7 +137,7 @@ fn window_lengths() {
         let began = Instant::now();
         let transcript = transcribe(&model, samples.clone(), &options(seconds));
         let took = began.elapsed();
-        let (beside, errors, count) = compare(&model, &spoken, &numbers, &transcript);
+        let (beside, errors, _, count) = compare(&model, &spoken, &numbers, &transcript);
         println!(
             "| {seconds} | {:.2} % | {beside} | {} | {} | {took:.1?} |",
             100.0 * errors as f64 / count as f64,

@@ -367,7 +367,7 @@ impl Work<'_> {
             &transcript.timings,
         );
         let doubtful = !transcript.gaps.is_empty() || !transcript.warnings.is_empty();
-        !transcript.truncated && !(self.args.long.strict && doubtful)
+        !(transcript.truncated || self.args.long.strict && doubtful)
     }
 }
 

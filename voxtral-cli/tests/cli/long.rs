@@ -70,7 +70,7 @@ fn more_than_half_an_hour_is_taken() {
 fn warble(scene: &Scene) {
     let samples = (0..5 * RATE).map(|n| {
         let t = n as f32 / RATE as f32;
-        let loudness = if (t * 4.0) as u32 % 2 == 0 {
+        let loudness = if ((t * 4.0) as u32).is_multiple_of(2) {
             0.3
         } else {
             0.003

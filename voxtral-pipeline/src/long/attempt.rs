@@ -165,21 +165,28 @@ pub(super) fn doubts(
     limited: bool,
 ) -> Vec<Found> {
     let mut doubts = Vec::new();
-    for part in &attempt.parts {
-        let Some(transcript) = &part.transcript else {
-            continue;
-        };
+    let parts = attempt.parts.iter();
+    let mut heard: Vec<_> = parts
+        .filter_map(|part| Some((part.range.clone(), part.transcript.as_ref()?)))
+        .collect();
+    // Sound that is too short to need a text in each part may be long enough in all.
+    if attempt.characters() == 0
+        && let (Some((first, transcript)), Some((last, _))) = (heard.first(), heard.last())
+    {
+        heard = vec![(first.start..last.end, *transcript)];
+    }
+    for (range, transcript) in heard {
         let heard = Heard {
             transcript,
-            samples: part.range.len(),
+            samples: range.len(),
             sample_rate,
-            sound: &stitch::within(window.activity.sound(), &part.range),
-            speech: &stitch::within(window.activity.speech(), &part.range),
+            sound: &stitch::within(window.activity.sound(), &range),
+            speech: &stitch::within(window.activity.speech(), &range),
             usual,
             limited,
         };
         doubts.extend(heard.doubts().into_iter().map(|found| Found {
-            range: found.range.start + part.range.start..found.range.end + part.range.start,
+            range: found.range.start + range.start..found.range.end + range.start,
             ..found
         }));
     }

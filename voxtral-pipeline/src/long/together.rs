@@ -67,7 +67,7 @@ where
 
     /// Takes the next recording that can be had; tells whether there is one.
     fn take(&mut self) -> bool {
-        while let Some(job) = self.jobs.next() {
+        for job in self.jobs.by_ref() {
             let number = self.taken;
             self.taken += 1;
             match job {
