@@ -135,7 +135,7 @@ pub(super) fn mel(root: &Area<'_>, rows: Range<i32>, sound: &Sound, time: &Time)
             root.draw(&Pixel::new((column, rows.start + row), color))?;
         }
     }
-    label(root, &rows, &["log-mel", "low to", "high"])?;
+    label(root, &rows, &["log-mel", "(high on top)"])?;
     frame(root, &rows, time)
 }
 

@@ -90,7 +90,7 @@ impl<'a> Lanes<'a> {
             root.draw(&Rectangle::new(corners, INK.stroke_width(1)))?;
             if *room {
                 let style = panels::text(15, INK, HPos::Left, VPos::Top);
-                let at = (left, top + BOX + 2);
+                let at = (left, top + BOX + 5);
                 root.draw(&Text::new(word.word.as_str(), at, style))?;
             }
         }

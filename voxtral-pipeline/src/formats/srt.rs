@@ -10,11 +10,7 @@ pub(super) fn entry(
     word: Option<usize>,
 ) -> String {
     let (start, end) = (clock(start, ','), clock(end, ','));
-    let text = cue.text(escape, word);
+    // An arrow would be read as times.
+    let text = cue.text(str::to_owned, word).replace("-->", "→");
     format!("{number}\n{start} --> {end}\n{text}\n\n")
-}
-
-/// An arrow would be read as times.
-fn escape(text: &str) -> String {
-    text.replace("-->", "→")
 }
