@@ -41,7 +41,8 @@ fn the_demo_understands_every_sample<B: Backend>() {
             let transcript = model.transcribe_file(sample(language), &options).unwrap();
             assert_eq!(transcript.text, text);
             assert_eq!(transcript.finish, Finish::Stop);
-            assert_eq!(transcript.language, given.map(|code| code.to_string()));
+            assert_eq!(transcript.language.as_deref(), Some(language));
+            assert_eq!(transcript.language_detected.is_some(), given.is_none());
         }
     }
 }

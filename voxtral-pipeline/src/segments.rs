@@ -31,7 +31,10 @@ pub struct Segment {
     /// The words.
     pub text: String,
     /// How sure the model is of them, from 0 to 1, where it is known; see [`Word::confidence`].
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "crate::transcript::probability"
+    )]
     pub confidence: Option<f32>,
     /// The words one by one, where their times are known.
     #[serde(skip)]

@@ -151,6 +151,16 @@ pub(crate) fn seconds<S: serde::Serializer>(
     serializer.serialize_f64((duration.as_secs_f64() * 1e6).round() / 1e6)
 }
 
+/// A probability, as fine as it means anything.
+pub(crate) fn probability<S: serde::Serializer>(
+    probability: &Option<f32>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    probability
+        .map(|p| (f64::from(p) * 1e4).round() / 1e4)
+        .serialize(serializer)
+}
+
 /// Times that are written, and read again.
 pub(crate) mod in_seconds {
     use std::time::Duration;

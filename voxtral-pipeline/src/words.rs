@@ -33,7 +33,10 @@ pub struct Word {
     pub end: Duration,
     /// How sure the model is of it, from 0 to 1: the geometric mean of the probabilities of its
     /// tokens, where they are known.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "crate::transcript::probability"
+    )]
     pub confidence: Option<f32>,
     /// Whether white space stands before it.
     #[serde(skip)]

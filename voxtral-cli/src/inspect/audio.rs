@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use voxtral_audio::MelConfig;
-use voxtral_pipeline::{Backend, Cancel, Demo, TranscribeOptions, Transcript, Voxtral};
+use voxtral_pipeline::{
+    Backend, Cancel, Demo, LongOptions, TranscribeOptions, Transcript, Voxtral,
+};
 
 use crate::{
     args::InspectArgs,
@@ -137,11 +139,20 @@ impl Task for Work<'_> {
 impl Work<'_> {
     fn transcribe<B: Backend>(&self, model: &Voxtral<B>) -> Result<Transcript> {
         let options = TranscribeOptions {
+            word_times: true,
             cancel: self.cancel.clone(),
             ..TranscribeOptions::default()
         };
         let decoder = input::open(self.file, false)?;
-        Ok(model.start_decoder(decoder, &options)?.finish()?)
+        if model.is_streaming() {
+            return Ok(model.start_decoder(decoder, &options)?.finish()?);
+        }
+        let options = LongOptions {
+            transcribe: options,
+            ..LongOptions::default()
+        };
+        let recording = model.recording(decoder, &options, None)?;
+        Ok(model.start_long(recording).finish()?)
     }
 }
 

@@ -157,7 +157,19 @@ fn every_format_tells_the_same() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!(&listened, timed);
+    // How sure the model is depends in the last digits on what was computed together.
+    let sure = |word: &serde_json::Value| word["confidence"].as_f64().unwrap();
+    let times = |words: &[serde_json::Value]| -> Vec<serde_json::Value> {
+        let mut words = words.to_vec();
+        for word in &mut words {
+            word["confidence"].take();
+        }
+        words
+    };
+    assert_eq!(times(&listened), times(timed));
+    for (one, other) in listened.iter().zip(timed) {
+        assert!((sure(one) - sure(other)).abs() < 1e-3, "{one} {other}");
+    }
     let mut last = 0.0;
     for word in timed {
         assert_eq!(word.as_object().unwrap().len(), 3);

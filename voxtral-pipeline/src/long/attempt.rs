@@ -149,7 +149,8 @@ pub(super) fn options(
         Way::Whole | Way::Halves | Way::Thirds => {}
         Way::Warm => {
             options.sampling.temperature = options.sampling.temperature.max(WARM);
-            options.sampling.seed = options.sampling.seed.wrapping_add(1);
+            // Other draws, and not those of the next seed either.
+            options.sampling.seed = !options.sampling.seed;
         }
         Way::Language(language) => options.language = Some(language.parse()?),
     }
