@@ -172,7 +172,7 @@ fn every_format_tells_the_same() {
     }
     let mut last = 0.0;
     for word in timed {
-        assert_eq!(word.as_object().unwrap().len(), 3);
+        assert_eq!(word.as_object().unwrap().len(), 4);
         let (start, end) = (
             word["start"].as_f64().unwrap(),
             word["end"].as_f64().unwrap(),
