@@ -584,6 +584,7 @@ def work(rank: int, args: argparse.Namespace, number: int, meet: str) -> None:
     if plan.encoder == 0:
         trainee.freeze_encoder()
     trainee.ctc.requires_grad_(plan.ctc > 0)
+    trainee.set_window(AUDIO_TOKENS, 0)
     began_with = [p.detach().clone() for p in trainee.model.parameters()]
     batches = (Chats if plan.talk else Batches)(train, tokenizer, seed, rank if plan.workers > 1 else None, plan)
 
@@ -595,6 +596,7 @@ def work(rank: int, args: argparse.Namespace, number: int, meet: str) -> None:
         if rank > 0:
             return
         if last:
+            trainee.set_window(AUDIO_TOKENS, 0)
             with torch.no_grad():
                 for p, before in zip(trainee.model.parameters(), began_with, strict=True):
                     p.lerp_(before, plan.kept)

@@ -15,10 +15,10 @@ use voxtral_tokenizer::{Language, prompt};
 use super::{DetectedLanguage, LanguageSource};
 use crate::{PipelineError, Voxtral, sample::log_sum_exp};
 
-/// The least part of the probability behind `lang:` that the model's languages have together: more
-/// is on them than on all that is no language. A model that never learned what follows `lang:`
-/// spreads it over its vocabulary, of which the languages' names are few.
-const LEAST_TOGETHER: f64 = 0.5;
+/// The least part of the probability behind `lang:` that the model's languages have together. A
+/// model that never learned what follows `lang:` spreads it over its vocabulary, of which the
+/// languages' names are far less than this part.
+const LEAST_TOGETHER: f64 = 0.1;
 
 /// The most probable language, if the scores tell. The cache holds the prompt up to `[/INST]` in its
 /// first `heard` positions.

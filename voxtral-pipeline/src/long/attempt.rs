@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::{
     MARGIN, Vad,
-    doubts::{Found, Heard, characters},
+    doubts::{Found, Heard, LEAST_CHARACTERS, LEAST_SPEECH, characters},
     stitch,
     windows::Window,
 };
-use crate::{Doubt, PipelineError, TranscribeOptions, Transcript};
+use crate::{Doubt, Finish, PipelineError, TranscribeOptions, Transcript};
 
 /// The shortest window that is cut for another try.
 const SHORTEST_CUT: Duration = Duration::from_secs(2);
@@ -191,14 +191,43 @@ pub(super) fn doubts(
             ..found
         }));
     }
+    if doubts.is_empty() {
+        doubts.extend(sparse(window, attempt, sample_rate));
+    }
     doubts
+}
+
+/// Parts that are too short to be sparse by themselves may be so together.
+fn sparse(window: &Window, attempt: &Attempt, sample_rate: u32) -> Option<Found> {
+    let cut_off = |part: &Part| {
+        let transcript = part.transcript.as_ref();
+        transcript.is_some_and(|it| it.stop.is_some() || it.finish == Finish::Length)
+    };
+    let seconds = speech_seconds(window, sample_rate);
+    let rate = attempt.characters() as f64 / seconds;
+    let sparse = attempt.characters() > 0
+        && seconds >= LEAST_SPEECH
+        && rate < LEAST_CHARACTERS
+        && !attempt.parts.iter().any(cut_off);
+    let (first, last) = (attempt.parts.first()?, attempt.parts.last()?);
+    sparse.then(|| Found {
+        range: first.range.start..last.range.end,
+        reason: Doubt::Sparse,
+        gap: false,
+        relative: false,
+    })
+}
+
+fn speech_seconds(window: &Window, sample_rate: u32) -> f64 {
+    let speech: usize = window.activity.speech().iter().map(Range::len).sum();
+    speech as f64 / f64::from(sample_rate)
 }
 
 /// Characters per second of speech of an attempt without doubts.
 pub(super) fn rate_of(window: &Window, attempt: &Attempt, sample_rate: u32) -> Option<f64> {
-    let speech: usize = window.activity.speech().iter().map(Range::len).sum();
-    let seconds = speech as f64 / f64::from(sample_rate);
-    (attempt.doubts.is_empty() && seconds >= 4.0).then(|| attempt.characters() as f64 / seconds)
+    let seconds = speech_seconds(window, sample_rate);
+    (attempt.doubts.is_empty() && seconds >= LEAST_SPEECH)
+        .then(|| attempt.characters() as f64 / seconds)
 }
 
 /// The best of attempts that are all doubtful.

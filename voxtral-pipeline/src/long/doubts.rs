@@ -22,18 +22,18 @@ const ANY_CHARACTERS: f64 = 30.0;
 
 /// Characters for each second of speech: a third of slow speech in a script of few characters
 /// (Chinese has three or four a second).
-const LEAST_CHARACTERS: f64 = 1.0;
+pub(super) const LEAST_CHARACTERS: f64 = 1.0;
 
 /// Seconds of speech of which that can be said.
-const LEAST_SPEECH: f64 = 4.0;
+pub(super) const LEAST_SPEECH: f64 = 4.0;
 
 /// The share of the text that the speech before had in the same time: half a sentence is missing
 /// where there is less, or somebody speaks slowly, which another way of hearing tells.
 const USUAL_SHARE: f64 = 0.5;
 
-/// Seconds of speech without a word, where the times of words are known: pauses for thought and
-/// breath are shorter.
-const HOLE: f64 = 4.0;
+/// Seconds of speech without a word, where the times of words are known: what is long in a word, and
+/// breath beside it, are shorter.
+const HOLE: f64 = 2.0;
 
 /// Characters of text that repeats itself: `no no no no no` is speech.
 const REPEATED_CHARACTERS: usize = 32;
