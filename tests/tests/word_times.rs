@@ -80,13 +80,13 @@ impl Count {
         count as f64 / self.words as f64
     }
 
-    fn tell(&self, what: &str) {
-        println!(
-            "{what}: {:.1} % of {} starts and {:.1} % of ends within {NEAR} s",
+    fn summary(&self) -> String {
+        format!(
+            "{:.1} % of {} starts and {:.1} % of ends within {NEAR} s",
             100.0 * self.share(self.near),
             self.words,
             100.0 * self.share(self.near_ends)
-        );
+        )
     }
 }
 
@@ -107,7 +107,7 @@ fn words_of_unseen_voices_start_when_they_are_spoken() {
         decode += transcript.timings.decode;
         count.add(&transcript, &utterance.reference, truth, 0);
     }
-    count.tell("utterances");
+    println!("utterances: {}", count.summary());
     println!("{alignment:?} beside {decode:?} of decoding");
     assert!(count.share(count.near) >= NEAR_SHARE);
     assert!(count.share(count.near_ends) >= 0.9);
@@ -141,7 +141,7 @@ fn words_beyond_the_first_window_start_when_they_are_spoken() {
             count.add(&transcript, &heard.join(" "), truth, lead);
         }
     }
-    count.tell("second window");
+    println!("second window: {}", count.summary());
     assert!(count.words >= 20);
     assert!(count.share(count.near) >= NEAR_SHARE);
 }

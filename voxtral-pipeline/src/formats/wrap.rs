@@ -97,7 +97,7 @@ pub(super) fn width(pieces: &[Piece]) -> usize {
 /// one line. A piece that is wider stands alone.
 pub(super) fn lines(pieces: &[Piece], width: Option<usize>) -> Vec<Range<usize>> {
     let Some(width) = width else {
-        return vec![0..pieces.len()];
+        return std::iter::once(0..pieces.len()).collect();
     };
     let fewest = fill(pieces, width).len();
     // The narrowest lines that are no more.

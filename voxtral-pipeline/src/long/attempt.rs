@@ -210,7 +210,7 @@ fn sparse(window: &Window, attempt: &Attempt, sample_rate: u32) -> Option<Found>
         && rate < LEAST_CHARACTERS
         && !attempt.parts.iter().any(cut_off);
     let (first, last) = (attempt.parts.first()?, attempt.parts.last()?);
-    sparse.then(|| Found {
+    sparse.then_some(Found {
         range: first.range.start..last.range.end,
         reason: Doubt::Sparse,
         gap: false,
