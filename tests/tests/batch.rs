@@ -3,14 +3,15 @@
 use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::time::Duration;
 
 use burn_flex::Flex;
 use burn_tensor::{DType, Tensor};
 use voxtral_decoder::Decoder;
 use voxtral_nn::{Backend, KvCache, NnError, Precision};
 use voxtral_pipeline::{
-    Audio, BatchEvent, Cancel, PipelineError, SamplingOptions, Step, TranscribeOptions, Transcript,
-    Voxtral,
+    Audio, BatchEvent, Cancel, LongEvent, LongOptions, PipelineError, SamplingOptions, Step,
+    TranscribeOptions, Transcript, Voxtral,
 };
 
 use crate::{
@@ -220,7 +221,7 @@ fn join_and_leave<B: Backend>(
                 let Some((i, (audio, options))) = waiting.next() else {
                     break;
                 };
-                batch.add(i, audio, options).unwrap();
+                batch.add(i, audio.clone(), options).unwrap();
             }
             most = most.max(batch.len());
             for (i, event) in batch.advance() {
@@ -253,7 +254,7 @@ fn one_is_cancelled_and_the_others_go_on() {
         if i == 1 {
             options.cancel = cancel.clone();
         }
-        batch.add(i, audio, &options).unwrap();
+        batch.add(i, audio.clone(), &options).unwrap();
     }
     let mut steps = 0;
     let mut ended = Vec::new();
@@ -270,7 +271,7 @@ fn one_is_cancelled_and_the_others_go_on() {
                     assert!(matches!(error, PipelineError::Cancelled), "{error}");
                     ended.push((i, false));
                 }
-                BatchEvent::Answer(answer) => panic!("{answer:?}"),
+                other => panic!("{other:?}"),
             }
         }
         if steps == 2 {
@@ -326,6 +327,66 @@ fn results_come_with_the_numbers_of_their_jobs() {
     assert!(seen.into_iter().eq(0..good.len() + 3));
 }
 
+/// A long recording and short clips share a batch: nobody's text is another, and the short ones do
+/// not wait for the long one.
+#[test]
+fn a_recording_lets_short_clips_pass() {
+    let model = demo::<Flex>();
+    let jobs = jobs(&model);
+    let rate = model.sample_rate();
+    let mut samples = Vec::new();
+    for (audio, _) in jobs.iter().cycle().take(40) {
+        samples.extend_from_slice(audio.samples());
+        samples.extend(vec![0.0; rate as usize]);
+    }
+    let long = Audio::new(samples, rate).unwrap();
+    let options = LongOptions {
+        window: Some(Duration::from_secs(4)),
+        batch_size: NonZeroUsize::new(3).unwrap(),
+        ..Default::default()
+    };
+    let alone = model.transcribe_long(long.clone(), &options).unwrap();
+    let recording = || model.recording_of(long.clone(), &options).unwrap();
+    let mut batch = model.batch();
+    batch.transcribe(100, recording());
+    batch.transcribe(101, recording());
+    let mut ended = Vec::new();
+    let mut texts = [String::new(), String::new()];
+    let mut passes = 0;
+    while !batch.is_empty() {
+        if passes == 5 {
+            for (i, (audio, options)) in jobs.iter().enumerate() {
+                batch.add(i, audio.clone(), options).unwrap();
+            }
+        }
+        passes += 1;
+        for (i, event) in batch.advance() {
+            match event {
+                BatchEvent::Step(_) => assert!(i < 100),
+                BatchEvent::Recording(LongEvent::Text(text)) => texts[i - 100].push_str(&text),
+                BatchEvent::Recording(_) => assert!(i >= 100),
+                BatchEvent::Transcript(transcript) => {
+                    ended.push(i);
+                    if i >= 100 {
+                        assert_same(&transcript, &alone);
+                        assert_eq!(transcript.text, texts[i - 100]);
+                        assert_eq!(transcript.segments, alone.segments);
+                    } else {
+                        let (audio, options) = &jobs[i];
+                        assert_same(&transcript, &model.transcribe(audio, options).unwrap());
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        if passes == 8 {
+            batch.remove(101);
+        }
+    }
+    assert_eq!(ended.len(), jobs.len() + 1);
+    assert_eq!(ended.last(), Some(&100), "short clips waited: {ended:?}");
+}
+
 /// A Realtime model has no batch, but transcribes clips one by one.
 #[test]
 fn streams_are_transcribed_one_by_one() {
@@ -335,7 +396,7 @@ fn streams_are_transcribed_one_by_one() {
         .read_audio(samples.join("digits-stream-en.wav"))
         .unwrap();
     let options = TranscribeOptions::default();
-    let error = model.batch().add(0, &speech, &options).unwrap_err();
+    let error = model.batch().add(0, speech.clone(), &options).unwrap_err();
     assert!(error.to_string().contains("takes streams"), "{error}");
     let jobs = [0, 1].map(|_| Ok::<_, PipelineError>((speech.clone(), options.clone())));
     let size = NonZeroUsize::new(2).unwrap();

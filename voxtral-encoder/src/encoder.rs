@@ -17,6 +17,22 @@ pub struct Encoder<B: Backend> {
     pub(crate) device: B::Device,
 }
 
+/// Windows on their way through the layers.
+#[derive(Debug)]
+pub struct Encoding<B: Backend> {
+    /// `[windows, frames / 2, width]`.
+    h: Tensor<B, 3>,
+    rotary: Option<Rotary<B>>,
+    layers_left: usize,
+}
+
+impl<B: Backend> Encoding<B> {
+    /// Layers that were not run.
+    pub fn layers_left(&self) -> usize {
+        self.layers_left
+    }
+}
+
 #[derive(Debug, Clone)]
 enum PositionTable<B: Backend> {
     /// Added after the stem, `[1, positions, width]`.
@@ -79,9 +95,22 @@ impl<B: Backend> Encoder<B> {
     /// that takes streams takes a whole one here.
     ///
     /// # Errors
+    /// As for [`begin`](Self::begin).
+    pub fn forward(&self, mel: Tensor<B, 3>) -> Result<Tensor<B, 3>, NnError> {
+        let mut encoding = self.begin(mel)?;
+        while encoding.layers_left() > 0 {
+            encoding = self.advance(encoding);
+        }
+        Ok(self.end(encoding))
+    }
+
+    /// [`forward`](Self::forward) up to the first layer, for callers that have other work between
+    /// layers.
+    ///
+    /// # Errors
     /// Another number of mel channels than configured, or of frames than
     /// [`window_frames`](Self::window_frames).
-    pub fn forward(&self, mel: Tensor<B, 3>) -> Result<Tensor<B, 3>, NnError> {
+    pub fn begin(&self, mel: Tensor<B, 3>) -> Result<Encoding<B>, NnError> {
         let [windows, bins, frames] = mel.dims();
         let expected = self.window_frames().unwrap_or(frames);
         if bins != self.config.num_mel_bins || frames != expected || windows == 0 {
@@ -104,10 +133,30 @@ impl<B: Backend> Encoder<B> {
                 &self.device,
             )),
         };
-        for block in &self.blocks {
-            h = block.forward(h, Scope::Windows(rotary.as_ref()));
+        Ok(Encoding {
+            h,
+            rotary,
+            layers_left: self.blocks.len(),
+        })
+    }
+
+    /// The next layer; behind the last, nothing.
+    #[must_use]
+    pub fn advance(&self, encoding: Encoding<B>) -> Encoding<B> {
+        let layer = self.blocks.len().saturating_sub(encoding.layers_left);
+        let Some(block) = self.blocks.get(layer) else {
+            return encoding;
+        };
+        Encoding {
+            h: block.forward(encoding.h, Scope::Windows(encoding.rotary.as_ref())),
+            layers_left: encoding.layers_left - 1,
+            rotary: encoding.rotary,
         }
-        Ok(self.norm.forward(h))
+    }
+
+    /// What is behind the last layer, `[windows, frames / 2, width]`.
+    pub fn end(&self, encoding: Encoding<B>) -> Tensor<B, 3> {
+        self.norm.forward(encoding.h)
     }
 
     /// The next frames of a stream, `[1, mel, frames]` → `[1, frames / 2, width]`: together the

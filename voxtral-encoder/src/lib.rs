@@ -33,7 +33,7 @@ mod projector;
 mod stem;
 mod stream;
 
-pub use encoder::Encoder;
+pub use encoder::{Encoder, Encoding};
 pub use projector::Projector;
 pub use stem::{ConvStem, STEM_STRIDE};
 pub use stream::EncoderStream;

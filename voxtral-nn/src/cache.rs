@@ -195,7 +195,7 @@ impl<B: Backend> KvCache<B> {
 
     /// Makes memory for `more` positions of a plain cache, as far as its capacity goes: a prompt
     /// whose length is known need not be copied while it grows.
-    pub fn reserve(&mut self, more: usize) {
+    fn reserve(&mut self, more: usize) {
         let wanted = self.capacity.min(self.len + more);
         if let Some(missing) = wanted.checked_sub(self.reserved)
             && missing > 0

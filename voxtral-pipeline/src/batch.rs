@@ -1,30 +1,61 @@
-//! Clips and conversations that are answered together: each pass of the decoder reads its weights
-//! once for all.
+//! Clips, recordings and conversations that are computed together: each pass of the decoder reads
+//! its weights once for all.
 
-use std::collections::VecDeque;
-use std::iter::Fuse;
-use std::num::NonZeroUsize;
+mod encoding;
+mod recordings;
+mod together;
+
+use std::sync::Arc;
 
 use voxtral_audio::Audio;
 use voxtral_nn::Backend;
 
 use crate::{
-    Answer, ChatOptions, Message, PipelineError, Step, TranscribeOptions, Transcript, Voxtral,
-    chat, chat::Memory, generate, transcribe::Clip, writing::Writing,
+    Answer, ChatOptions, LongEvent, Message, OnWindow, PipelineError, Recording, Step,
+    TranscribeOptions, Transcript, Voxtral, chat,
+    chat::Memory,
+    generate::{self, Pace},
+    listening::Listening,
+    transcribe::Clip,
+    writing::Writing,
 };
+use encoding::Encodings;
+use recordings::Course;
 
-/// Clips to transcribe and conversations to answer, of any lengths and options, that are decoded
-/// together.
+/// Clips and recordings to transcribe and conversations to answer, of any lengths and options, that
+/// are computed together.
 ///
 /// They join at any time and leave when they end, fail or are cancelled, each by itself. Decoding is
-/// bound by reading the weights, which a [pass](Self::advance) does once for all clips, so it takes
-/// little longer for eight than for one. In `f32` the tokens are those of each clip alone.
+/// bound by reading the weights, which a [pass](Self::advance) does once for all, so it takes
+/// little longer for eight than for one. Windows of several are encoded together, of those first
+/// that had the fewest, so that a short clip does not wait for a long one. In `f32` the tokens are
+/// those of each alone.
 ///
-/// The batch holds the cache of every clip in it: how many there are at once is the caller's choice,
+/// The batch holds the cache of everything in it: how many there are at once is the caller's choice,
 /// see [`Voxtral::transcribe_batch`].
 pub struct Batch<'m, B: Backend> {
     model: &'m Voxtral<B>,
-    members: Vec<(usize, Member<'m, B>)>,
+    members: Vec<Entry<'m, B>>,
+    recordings: Vec<Course>,
+    encodings: Encodings<B>,
+    pace: Pace,
+    /// Of the next member.
+    next_id: u64,
+}
+
+/// A member, and whose it is.
+struct Entry<'m, B: Backend> {
+    id: u64,
+    /// The caller's.
+    number: usize,
+    /// Its job, where it is a stretch of a recording.
+    job: Option<usize>,
+    /// Windows that the caller's member had before this one.
+    before: usize,
+    /// Clips that are not encoded.
+    listening: Listening<Arc<Audio>>,
+    on_window: OnWindow,
+    member: Member<'m, B>,
 }
 
 enum Member<'m, B: Backend> {
@@ -35,9 +66,11 @@ enum Member<'m, B: Backend> {
 /// What a pass made of a member of a batch.
 #[derive(Debug)]
 pub enum BatchEvent {
-    /// A step; there may be more.
+    /// A step of a clip or an answer; there may be more.
     Step(Step),
-    /// All there is of a clip. It has left.
+    /// What happened in a recording; there may be more.
+    Recording(LongEvent),
+    /// All there is of a clip or a recording. It has left.
     Transcript(Box<Transcript>),
     /// All there is of an answer. Its conversation has left.
     Answer(Box<Answer>),
@@ -80,126 +113,41 @@ impl<B: Backend> Voxtral<B> {
         Batch {
             model: self,
             members: Vec::new(),
-        }
-    }
-
-    /// Transcribes clips, up to `size` of them together: an iterator that takes the next clip when
-    /// there is room for it, and gives results as they are finished, with the number of the clip. A
-    /// clip that could not be had, as a job that is an error, fails like one that cannot be
-    /// transcribed: alone.
-    ///
-    /// A Realtime model transcribes them one by one.
-    ///
-    /// ```
-    /// # use std::num::NonZeroUsize;
-    /// # use burn_flex::Flex;
-    /// use voxtral_pipeline::{PipelineError, TranscribeOptions, Voxtral};
-    ///
-    /// # fn main() -> Result<(), PipelineError> {
-    /// let model = Voxtral::<Flex>::builder().demo()?; // or .open("mini")?
-    /// let files = ["../samples/digits-en.wav", "absent.wav", "../samples/digits-fr.wav"];
-    /// let jobs = files.map(|file| Ok((model.read_audio(file)?, TranscribeOptions::default())));
-    /// let mut failed = 0;
-    /// for (index, result) in model.transcribe_batch(jobs, NonZeroUsize::MIN.saturating_add(7)) {
-    ///     match result {
-    ///         Ok(transcript) => println!("{}: {}", files[index], transcript.text),
-    ///         Err(error) => {
-    ///             let error: PipelineError = error;
-    ///             eprintln!("{}: {error}", files[index]);
-    ///             failed += 1;
-    ///         }
-    ///     }
-    /// }
-    /// assert_eq!(failed, 1);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn transcribe_batch<J, E>(
-        &self,
-        jobs: J,
-        size: NonZeroUsize,
-    ) -> impl Iterator<Item = (usize, Result<Transcript, E>)>
-    where
-        J: IntoIterator<Item = Result<(Audio, TranscribeOptions), E>>,
-        E: From<PipelineError>,
-    {
-        Together {
-            batch: self.batch(),
-            jobs: jobs.into_iter().fuse(),
-            begin: |batch, number, (audio, options)| {
-                if batch.model.is_streaming() {
-                    return batch.model.transcribe(&audio, &options).map(Some);
-                }
-                batch.add(number, &audio, &options).map(|()| None)
-            },
-            output: |event| match event {
-                BatchEvent::Transcript(transcript) => Some(Ok(*transcript)),
-                BatchEvent::Failed(error) => Some(Err(error)),
-                _ => None,
-            },
-            taken: 0,
-            size,
-            ready: VecDeque::new(),
-        }
-    }
-
-    /// Answers conversations, up to `size` of them together, in the way of
-    /// [`transcribe_batch`](Self::transcribe_batch).
-    pub fn answer_batch<J, E>(
-        &self,
-        jobs: J,
-        size: NonZeroUsize,
-    ) -> impl Iterator<Item = (usize, Result<Answer, E>)>
-    where
-        J: IntoIterator<Item = Result<(Vec<Message>, ChatOptions), E>>,
-        E: From<PipelineError>,
-    {
-        Together {
-            batch: self.batch(),
-            jobs: jobs.into_iter().fuse(),
-            begin: |batch, number, (messages, options): (Vec<Message>, ChatOptions)| {
-                batch.ask(number, &messages, &options).map(|()| None)
-            },
-            output: |event| match event {
-                BatchEvent::Answer(answer) => Some(Ok(*answer)),
-                BatchEvent::Failed(error) => Some(Err(error)),
-                _ => None,
-            },
-            taken: 0,
-            size,
-            ready: VecDeque::new(),
+            recordings: Vec::new(),
+            encodings: Encodings::default(),
+            pace: Pace::default(),
+            next_id: 0,
         }
     }
 }
 
-impl<B: Backend> Batch<'_, B> {
-    /// Its members.
+impl<'m, B: Backend> Batch<'m, B> {
+    /// Its members; a recording counts for each of its windows that is being heard, and for one
+    /// where none is.
     pub fn len(&self) -> usize {
-        self.members.len()
+        let idle = self.recordings.iter().filter(|course| course.open == 0);
+        self.members.len() + idle.count()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
+        self.members.is_empty() && self.recordings.is_empty()
     }
 
-    /// Encodes a clip and adds it. The number is the caller's and stands beside what becomes of it.
+    /// Adds a clip. The number is the caller's and stands beside what becomes of it.
     ///
     /// # Errors
     /// As for [`Voxtral::start`]: nothing was added. The model takes streams, not clips.
     pub fn add(
         &mut self,
         number: usize,
-        audio: &Audio,
+        audio: impl Into<Arc<Audio>>,
         options: &TranscribeOptions,
     ) -> Result<(), PipelineError> {
-        self.model.check_options(options)?;
-        let clip = Clip::start(self.model, audio, options)?;
-        self.members.push((number, Member::Clip(Box::new(clip))));
-        Ok(())
+        self.add_clip((number, None, 0), audio.into(), options)
     }
 
-    /// Encodes the clips of a conversation and adds it. The number is the caller's.
+    /// Adds a conversation. The number is the caller's.
     ///
     /// # Errors
     /// As for [`Chat::ask`](crate::Chat::ask): nothing was added.
@@ -209,94 +157,94 @@ impl<B: Backend> Batch<'_, B> {
         messages: &[Message],
         options: &ChatOptions,
     ) -> Result<(), PipelineError> {
-        let run = self.model.run(messages, options, &mut Memory::default())?;
-        self.members
-            .push((number, Member::Conversation(Box::new(run))));
+        let (run, clips) = self.model.run(messages, options, &mut Memory::default())?;
+        let member = Member::Conversation(Box::new(run));
+        self.push((number, None, 0), member, clips, &options.on_window)
+    }
+
+    /// Adds a recording, whose windows are heard beside all others, as many together as its options
+    /// say. The number is the caller's.
+    pub fn transcribe(&mut self, number: usize, recording: Recording) {
+        self.recordings.push(Course::new(number, recording));
+    }
+
+    /// Takes out whatever has this number.
+    pub fn remove(&mut self, number: usize) {
+        self.members.retain(|entry| entry.number != number);
+        self.recordings.retain(|course| course.number != number);
+    }
+
+    fn add_clip(
+        &mut self,
+        owner: (usize, Option<usize>, usize),
+        audio: Arc<Audio>,
+        options: &TranscribeOptions,
+    ) -> Result<(), PipelineError> {
+        self.model.check_options(options)?;
+        let clip = Clip::prepare(self.model, &audio, options)?;
+        let member = Member::Clip(Box::new(clip));
+        self.push(owner, member, vec![audio], &options.on_window)
+    }
+
+    fn push(
+        &mut self,
+        (number, job, before): (usize, Option<usize>, usize),
+        mut member: Member<'m, B>,
+        clips: Vec<Arc<Audio>>,
+        on_window: &OnWindow,
+    ) -> Result<(), PipelineError> {
+        let writing = member.writing();
+        let listening = Listening::new(self.model, clips, &mut writing.timings)?;
+        if listening.left() == 0 {
+            writing.sequence.fusion.complete();
+        }
+        self.members.push(Entry {
+            id: self.next_id,
+            number,
+            job,
+            before,
+            listening,
+            on_window: on_window.clone(),
+            member,
+        });
+        self.next_id += 1;
         Ok(())
     }
 
-    /// Advances every member by one pass of the decoder: by a token, or by a piece of its prompt,
-    /// which makes nothing yet. Gives what came of it, with the numbers of the members.
+    /// Advances every member: those that are behind their prompts by a token, others by a piece of
+    /// their prompt or of their audio's way through the encoder, which make nothing yet and take
+    /// little enough time that nobody waits long for a token. Gives what came of it, with the
+    /// numbers of the members.
     pub fn advance(&mut self) -> Vec<(usize, BatchEvent)> {
-        let sequences = self.members.iter_mut();
-        let sequences = sequences.map(|(_, member)| &mut member.writing().sequence);
-        generate::advance(&self.model.decoder, sequences);
         let mut events = Vec::new();
-        for (number, mut member) in std::mem::take(&mut self.members) {
+        self.hear_recordings(&mut events);
+        self.encodings.advance(self.model, &mut self.members);
+        let sequences = self.members.iter_mut();
+        let sequences = sequences.map(|entry| &mut entry.member.writing().sequence);
+        generate::advance(&self.model.decoder, sequences, &mut self.pace);
+        for mut entry in std::mem::take(&mut self.members) {
             let failed = loop {
-                match member.take() {
-                    Some(Ok(step)) => events.push((number, BatchEvent::Step(step))),
+                match entry.member.take() {
+                    Some(Ok(_)) if entry.job.is_some() => {}
+                    Some(Ok(step)) => events.push((entry.number, BatchEvent::Step(step))),
                     Some(Err(error)) => break Some(error),
                     None => break None,
                 }
             };
-            if let Some(error) = failed {
-                events.push((number, BatchEvent::Failed(error)));
-            } else if member.writing().sequence.has_ended() {
-                events.push((number, member.finish()));
+            let event = if let Some(error) = failed {
+                BatchEvent::Failed(error)
+            } else if entry.member.writing().sequence.has_ended() {
+                entry.member.finish()
             } else {
-                self.members.push((number, member));
-            }
-        }
-        events
-    }
-}
-
-type Begin<'m, B, W, O> = fn(&mut Batch<'m, B>, usize, W) -> Result<Option<O>, PipelineError>;
-
-/// Jobs that are done together, and their results as they are finished.
-struct Together<'m, B: Backend, J, W, O, E> {
-    batch: Batch<'m, B>,
-    jobs: Fuse<J>,
-    /// Adds a job to the batch, or does it at once.
-    begin: Begin<'m, B, W, O>,
-    /// The result in an event.
-    output: fn(BatchEvent) -> Option<Result<O, PipelineError>>,
-    /// Jobs that were taken.
-    taken: usize,
-    size: NonZeroUsize,
-    ready: VecDeque<(usize, Result<O, E>)>,
-}
-
-impl<B, J, W, O, E> Together<'_, B, J, W, O, E>
-where
-    B: Backend,
-    J: Iterator<Item = Result<W, E>>,
-    E: From<PipelineError>,
-{
-    /// Takes jobs while there is room for them and no result.
-    fn fill(&mut self) {
-        while self.ready.is_empty() && self.batch.len() < self.size.get() {
-            let Some(job) = self.jobs.next() else {
-                return;
+                self.members.push(entry);
+                continue;
             };
-            let number = self.taken;
-            self.taken += 1;
-            let begun = job.and_then(|work| Ok((self.begin)(&mut self.batch, number, work)?));
-            if let Some(result) = begun.transpose() {
-                self.ready.push_back((number, result));
+            match entry.job {
+                Some(job) => self.heard(entry.number, job, event),
+                None => events.push((entry.number, event)),
             }
         }
-    }
-}
-
-impl<B, J, W, O, E> Iterator for Together<'_, B, J, W, O, E>
-where
-    B: Backend,
-    J: Iterator<Item = Result<W, E>>,
-    E: From<PipelineError>,
-{
-    type Item = (usize, Result<O, E>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.fill();
-        while self.ready.is_empty() && !self.batch.is_empty() {
-            for (number, event) in self.batch.advance() {
-                if let Some(result) = (self.output)(event) {
-                    self.ready.push_back((number, result.map_err(E::from)));
-                }
-            }
-        }
-        self.ready.pop_front()
+        self.tell_recordings(&mut events);
+        events
     }
 }

@@ -21,7 +21,7 @@ use voxtral_nn::Backend;
 use voxtral_tokenizer::{chat, chat::ToolDefinition, prompt};
 
 use crate::{
-    Cancel, OnWindow, PipelineError, PromptSize, SamplingOptions, Timings, Voxtral,
+    Cancel, OnWindow, PipelineError, PromptSize, SamplingOptions, Voxtral,
     model::LONGEST_UNDERSTOOD,
     writing::{Task, Writing},
 };
@@ -178,7 +178,12 @@ impl<'m, B: Backend> Chat<'m, B> {
         messages: &[Message],
         options: &ChatOptions,
     ) -> Result<Answering<'_, 'm, B>, PipelineError> {
-        let run = self.model.run(messages, options, &mut self.memory)?;
+        let (mut run, clips) = self.model.run(messages, options, &mut self.memory)?;
+        let progress = (&options.cancel, &options.on_window);
+        if let Err(error) = run.writing.hear(clips, progress) {
+            run.give_back(&mut self.memory);
+            return Err(error);
+        }
         Ok(Answering::new(run, &mut self.memory))
     }
 
@@ -189,14 +194,14 @@ impl<'m, B: Backend> Chat<'m, B> {
 }
 
 impl<B: Backend> Voxtral<B> {
-    /// Encodes what is new of a conversation and begins the answer, behind what the memory holds of
-    /// it; takes the memory's cache.
+    /// Begins an answer behind what the memory holds of the conversation, whose cache it takes; with
+    /// the clips that are new and still to be heard.
     pub(crate) fn run(
         &self,
         messages: &[Message],
         options: &ChatOptions,
         memory: &mut Memory<B>,
-    ) -> Result<Run<'_, B>, PipelineError> {
+    ) -> Result<(Run<'_, B>, Vec<Arc<Audio>>), PipelineError> {
         let prompt = self.chat_prompt(messages, &options.tools)?;
         let size = prompt.size();
         let limit = self.answer_limit(size, options.max_new_tokens, usize::MAX)?;
@@ -205,24 +210,19 @@ impl<B: Backend> Voxtral<B> {
             sampler = sampler.with_constraint(Box::new(self.strict_tools(&options.tools)?));
         }
         let kept = memory.common(&prompt);
-        let new: Vec<&Audio> = prompt.clips[kept.clips..].iter().map(Arc::as_ref).collect();
-        let mut timings = Timings::default();
-        let progress = (&options.cancel, &options.on_window);
-        let audio = self.embed(&new, progress, &mut timings)?;
+        let new = prompt.clips[kept.clips..].to_vec();
         let capacity = size.tokens + limit;
         let mut cache = memory.take(kept.ids, || self.decoder.new_cache(capacity))?;
         cache.extend_capacity(capacity);
-        cache.reserve(size.tokens - kept.ids);
         let task = Task {
             prompt: prompt.ids[kept.ids..].to_vec(),
-            audio,
             cache,
             limit,
             sampler,
             sampling: &options.sampling,
             cancel: &options.cancel,
         };
-        let writing = Writing::start(self, task, timings)?;
+        let writing = Writing::start(self, task)?;
         let usage = Usage {
             prompt_tokens: size.tokens,
             audio_tokens: size.audio_tokens,
@@ -230,12 +230,7 @@ impl<B: Backend> Voxtral<B> {
             completion_tokens: 0,
             audio: prompt.clips.iter().map(|clip| clip.duration()).sum(),
         };
-        Ok(Run::new(
-            self,
-            prompt,
-            writing,
-            usage,
-            options.sampling.seed,
-        ))
+        let seed = options.sampling.seed;
+        Ok((Run::new(self, prompt, writing, usage, seed), new))
     }
 }

@@ -1,6 +1,7 @@
 //! How audio embeddings reach the decoder.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use burn_tensor::Tensor;
 use voxtral_decoder::Decoder;
@@ -13,12 +14,17 @@ use crate::PipelineError;
 /// The 2507 models put audio in the place of placeholder tokens ([`Splice`]), Realtime adds audio
 /// to the token at every position ([`Sum`]).
 pub(crate) trait AudioFusion<B: Backend> {
-    /// Embeddings of the prompt, `[1, ids, width]`; `None` while there is too little audio.
-    fn prompt(
+    /// Whether the audio of a prompt is there.
+    fn is_ready(&self, prompt: &[u32]) -> Result<bool, PipelineError>;
+
+    /// Embeddings of a piece of a prompt, `[1, positions, width]`. The pieces follow each other, and
+    /// their audio is used up.
+    fn piece(
         &mut self,
         decoder: &Decoder<B>,
-        ids: &[u32],
-    ) -> Result<Option<Tensor<B, 3>>, PipelineError>;
+        prompt: &[u32],
+        piece: Range<usize>,
+    ) -> Result<Tensor<B, 3>, PipelineError>;
 
     /// The embeddings of as many of the next tokens as there is audio for, `[1, at most ids,
     /// width]`; `None` if there is for none. It is used up by [`advance`](Self::advance) alone:
@@ -33,92 +39,33 @@ pub(crate) trait AudioFusion<B: Backend> {
     fn advance(&mut self, count: usize);
 }
 
-/// Audio embeddings replace the placeholder's, one each, in order.
-pub(crate) struct Splice<B: Backend> {
-    /// `[1, embeddings, width]` of all clips; none where there are no clips.
-    pub(crate) audio: Option<Tensor<B, 3>>,
-    /// The placeholder's id.
-    pub(crate) placeholder: u32,
-}
-
-impl<B: Backend> AudioFusion<B> for Splice<B> {
-    fn prompt(
-        &mut self,
-        decoder: &Decoder<B>,
-        ids: &[u32],
-    ) -> Result<Option<Tensor<B, 3>>, PipelineError> {
-        let embeddings = self.audio.as_ref().map_or(0, |audio| audio.dims()[1]);
-        let placeholders = ids.iter().filter(|&&id| id == self.placeholder).count();
-        if placeholders != embeddings {
-            return Err(PipelineError::AudioCount {
-                placeholders,
-                embeddings,
-            });
-        }
-        let mut used = 0;
-        let mut parts = Vec::new();
-        for run in ids.chunk_by(|a, b| (*a == self.placeholder) == (*b == self.placeholder)) {
-            match &self.audio {
-                Some(audio) if run[0] == self.placeholder => {
-                    let places = used..used + run.len();
-                    used = places.end;
-                    parts.push(audio.clone().slice_dim(1, places));
-                }
-                _ => parts.push(decoder.embed(run)?),
-            }
-        }
-        Ok(Some(Tensor::cat(parts, 1)))
-    }
-
-    fn steps(
-        &self,
-        decoder: &Decoder<B>,
-        ids: &[u32],
-    ) -> Result<Option<Tensor<B, 3>>, PipelineError> {
-        Ok(Some(decoder.embed(ids)?))
-    }
-
-    fn advance(&mut self, _count: usize) {}
-}
-
-/// Each position takes the sum of a token's embedding and the next audio embedding.
-pub(crate) struct Sum<B: Backend> {
-    /// Encoded pieces `[1, n, width]`, of which the first may be used in part.
+/// Audio embeddings that wait to be used, in the pieces in which they were encoded.
+struct Waiting<B: Backend> {
+    /// `[1, n, width]` each, of which the first may be used in part.
     pieces: VecDeque<Tensor<B, 3>>,
     /// Embeddings of the first piece that are used.
     used: usize,
     /// Embeddings that are not used.
-    waiting: usize,
+    left: usize,
 }
 
-impl<B: Backend> Sum<B> {
-    pub(crate) fn new() -> Self {
+impl<B: Backend> Waiting<B> {
+    fn new() -> Self {
         Self {
             pieces: VecDeque::new(),
             used: 0,
-            waiting: 0,
+            left: 0,
         }
     }
 
-    /// Adds what was encoded, `[1, n, width]`.
-    pub(crate) fn push(&mut self, piece: Tensor<B, 3>) {
-        self.waiting += piece.dims()[1];
+    fn push(&mut self, piece: Tensor<B, 3>) {
+        self.left += piece.dims()[1];
         self.pieces.push_back(piece);
-    }
-
-    /// Embeddings that are not used.
-    #[cfg(test)]
-    pub(crate) fn left(&self) -> usize {
-        self.waiting
-    }
-
-    pub(crate) fn clear(&mut self) {
-        *self = Self::new();
     }
 
     /// The next embeddings, `[1, count, width]`, if there are as many.
     fn peek(&self, count: usize) -> Option<Tensor<B, 3>> {
-        if count == 0 || self.waiting < count {
+        if count == 0 || self.left < count {
             return None;
         }
         let mut parts = Vec::new();
@@ -134,35 +81,9 @@ impl<B: Backend> Sum<B> {
         }
         Some(Tensor::cat(parts, 1))
     }
-}
-
-impl<B: Backend> AudioFusion<B> for Sum<B> {
-    fn prompt(
-        &mut self,
-        decoder: &Decoder<B>,
-        ids: &[u32],
-    ) -> Result<Option<Tensor<B, 3>>, PipelineError> {
-        let Some(audio) = self.peek(ids.len()) else {
-            return Ok(None);
-        };
-        self.advance(ids.len());
-        Ok(Some(audio + decoder.embed(ids)?))
-    }
-
-    fn steps(
-        &self,
-        decoder: &Decoder<B>,
-        ids: &[u32],
-    ) -> Result<Option<Tensor<B, 3>>, PipelineError> {
-        let count = ids.len().min(self.waiting);
-        match self.peek(count) {
-            Some(audio) => Ok(Some(audio + decoder.embed(&ids[..count])?)),
-            None => Ok(None),
-        }
-    }
 
     fn advance(&mut self, count: usize) {
-        self.waiting -= count;
+        self.left -= count;
         self.used += count;
         while let Some(first) = self.pieces.front()
             && self.used >= first.dims()[1]
@@ -170,5 +91,144 @@ impl<B: Backend> AudioFusion<B> for Sum<B> {
             self.used -= first.dims()[1];
             self.pieces.pop_front();
         }
+    }
+}
+
+/// Audio embeddings replace the placeholder's, one each, in order.
+pub(crate) struct Splice<B: Backend> {
+    audio: Waiting<B>,
+    /// Whether that is all.
+    complete: bool,
+    /// The placeholder's id.
+    placeholder: u32,
+}
+
+impl<B: Backend> Splice<B> {
+    /// Waits for the embeddings that take the places of this token.
+    pub(crate) fn new(placeholder: u32) -> Self {
+        Self {
+            audio: Waiting::new(),
+            complete: false,
+            placeholder,
+        }
+    }
+
+    /// Adds what was encoded, `[1, n, width]`.
+    pub(crate) fn push(&mut self, piece: Tensor<B, 3>) {
+        self.audio.push(piece);
+    }
+
+    /// That was all.
+    pub(crate) fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    fn places(&self, ids: &[u32]) -> usize {
+        ids.iter().filter(|&&id| id == self.placeholder).count()
+    }
+}
+
+impl<B: Backend> AudioFusion<B> for Splice<B> {
+    fn is_ready(&self, prompt: &[u32]) -> Result<bool, PipelineError> {
+        let (placeholders, embeddings) = (self.places(prompt), self.audio.left);
+        if self.complete && placeholders != embeddings {
+            return Err(PipelineError::AudioCount {
+                placeholders,
+                embeddings,
+            });
+        }
+        Ok(self.complete)
+    }
+
+    fn piece(
+        &mut self,
+        decoder: &Decoder<B>,
+        prompt: &[u32],
+        piece: Range<usize>,
+    ) -> Result<Tensor<B, 3>, PipelineError> {
+        let mut parts = Vec::new();
+        let is_place = |id: &u32| *id == self.placeholder;
+        for run in prompt[piece].chunk_by(|a, b| is_place(a) == is_place(b)) {
+            match self.audio.peek(self.places(run)) {
+                Some(audio) => {
+                    parts.push(audio);
+                    self.audio.advance(run.len());
+                }
+                None => parts.push(decoder.embed(run)?),
+            }
+        }
+        Ok(Tensor::cat(parts, 1))
+    }
+
+    fn steps(
+        &self,
+        decoder: &Decoder<B>,
+        ids: &[u32],
+    ) -> Result<Option<Tensor<B, 3>>, PipelineError> {
+        Ok(Some(decoder.embed(ids)?))
+    }
+
+    fn advance(&mut self, _count: usize) {}
+}
+
+/// Each position takes the sum of a token's embedding and the next audio embedding.
+pub(crate) struct Sum<B: Backend>(Waiting<B>);
+
+impl<B: Backend> Sum<B> {
+    pub(crate) fn new() -> Self {
+        Self(Waiting::new())
+    }
+
+    /// Adds what was encoded, `[1, n, width]`.
+    pub(crate) fn push(&mut self, piece: Tensor<B, 3>) {
+        self.0.push(piece);
+    }
+
+    /// Embeddings that are not used.
+    #[cfg(test)]
+    pub(crate) fn left(&self) -> usize {
+        self.0.left
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::new();
+    }
+}
+
+impl<B: Backend> AudioFusion<B> for Sum<B> {
+    fn is_ready(&self, prompt: &[u32]) -> Result<bool, PipelineError> {
+        Ok(self.0.left >= prompt.len())
+    }
+
+    fn piece(
+        &mut self,
+        decoder: &Decoder<B>,
+        prompt: &[u32],
+        piece: Range<usize>,
+    ) -> Result<Tensor<B, 3>, PipelineError> {
+        let ids = &prompt[piece];
+        let audio = self.0.peek(ids.len());
+        let audio = audio.ok_or(PipelineError::AudioCount {
+            placeholders: ids.len(),
+            embeddings: self.0.left,
+        })?;
+        self.0.advance(ids.len());
+        Ok(audio + decoder.embed(ids)?)
+    }
+
+    fn steps(
+        &self,
+        decoder: &Decoder<B>,
+        ids: &[u32],
+    ) -> Result<Option<Tensor<B, 3>>, PipelineError> {
+        let count = ids.len().min(self.0.left);
+        match self.0.peek(count) {
+            Some(audio) => Ok(Some(audio + decoder.embed(&ids[..count])?)),
+            None => Ok(None),
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.0.advance(count);
     }
 }

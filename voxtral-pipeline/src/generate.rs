@@ -8,7 +8,7 @@ mod sequence;
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use voxtral_decoder::Decoder;
 use voxtral_nn::{Backend, NnError};
@@ -23,8 +23,35 @@ use sequence::Part;
 /// activations of a prompt of half an hour.
 const PREFILL_POSITIONS: usize = 2048;
 
-/// The same beside sequences that are behind their prompts, which wait so long for their tokens.
-const PREFILL_BESIDE: usize = 512;
+/// How long sequences that are behind their prompts wait for the prompts of others, in a pass.
+const PREFILL_BESIDE: Duration = Duration::from_millis(250);
+
+/// Positions of prompts that a pass takes at least: fewer would read the weights for too little.
+const LEAST_PREFILL: usize = 32;
+
+/// How many positions of prompts fit beside sequences that wait for tokens: as many as this machine
+/// was seen to run in [`PREFILL_BESIDE`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    beside: usize,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { beside: 512 }
+    }
+}
+
+impl Pace {
+    /// Learns from a pass over so many positions of prompts.
+    fn learn(&mut self, positions: usize, taken: Duration) {
+        if positions >= LEAST_PREFILL {
+            let fit =
+                positions as f64 * PREFILL_BESIDE.as_secs_f64() / taken.as_secs_f64().max(1e-6);
+            self.beside = (fit as usize).clamp(LEAST_PREFILL, PREFILL_POSITIONS);
+        }
+    }
+}
 
 /// Advances these sequences by one pass, those that can go on; tells whether there was any.
 ///
@@ -34,12 +61,13 @@ const PREFILL_BESIDE: usize = 512;
 pub(crate) fn advance<'s, B: Backend, F: AudioFusion<B> + 's>(
     decoder: &Decoder<B>,
     sequences: impl IntoIterator<Item = &'s mut Sequence<B, F>>,
+    pace: &mut Pace,
 ) -> bool {
     let started = Instant::now();
     let sequences: Vec<_> = sequences.into_iter().collect();
     let any_decodes = sequences.iter().any(|sequence| sequence.decodes());
     let mut prefill = if any_decodes {
-        PREFILL_BESIDE
+        pace.beside
     } else {
         PREFILL_POSITIONS
     };
@@ -57,6 +85,8 @@ pub(crate) fn advance<'s, B: Backend, F: AudioFusion<B> + 's>(
         Ok(logits) => {
             let vocab = decoder.config().vocab_size;
             let taken = started.elapsed();
+            let prompts = running.iter().map(|(_, part)| part.prompt_positions());
+            pace.learn(prompts.sum(), taken);
             let mut left = &logits[..];
             for (sequence, part) in running {
                 let (scores, others) = left.split_at(part.scored() * vocab);

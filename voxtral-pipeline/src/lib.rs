@@ -42,6 +42,7 @@ mod formats;
 mod fusion;
 mod generate;
 mod language;
+mod listening;
 mod long;
 mod model;
 mod sample;

@@ -34,6 +34,7 @@ use crate::{
 };
 use course::Course;
 pub use journal::{Journal, JournalKey};
+pub(crate) use listener::Job;
 use listener::{Listener, Model};
 use stitch::Settled;
 use together::Together;
@@ -158,6 +159,20 @@ impl<B: Backend> Voxtral<B> {
         Ok(Recording::new(windows, options, journal, self.name.clone()))
     }
 
+    /// A clip of any length, to be transcribed in this way.
+    ///
+    /// # Errors
+    /// As for [`recording`](Self::recording).
+    pub fn recording_of(
+        &self,
+        audio: Audio,
+        options: &LongOptions,
+    ) -> Result<Recording, PipelineError> {
+        let longest = self.longest_window(options)?;
+        let windows = Windows::of_clip(audio, self.sample_rate(), longest)?;
+        Ok(Recording::new(windows, options, None, self.name.clone()))
+    }
+
     /// Transcribes a clip of any length in this way.
     ///
     /// # Errors
@@ -167,10 +182,7 @@ impl<B: Backend> Voxtral<B> {
         audio: Audio,
         options: &LongOptions,
     ) -> Result<Transcript, PipelineError> {
-        let longest = self.longest_window(options)?;
-        let windows = Windows::of_clip(audio, self.sample_rate(), longest)?;
-        let recording = Recording::new(windows, options, None, self.name.clone());
-        self.start_long(recording).finish()
+        self.start_long(self.recording_of(audio, options)?).finish()
     }
 
     /// Transcribes several recordings, up to `size` windows of them together: an iterator that takes
@@ -337,8 +349,28 @@ impl Recording {
         }
     }
 
+    /// Windows that are heard together.
+    pub(crate) fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Whether every event was told.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.closed && self.events.is_empty()
+    }
+
+    /// Whether the next event can be told, or there will be none.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.course.is_settled()
+    }
+
+    /// What became of a job.
+    pub(crate) fn heard(&mut self, job: usize, heard: Transcript) -> Result<(), PipelineError> {
+        self.course.heard(job, heard)
+    }
+
     /// The next event; none if more must be heard first, or at the end.
-    fn event(&mut self) -> Result<Option<LongEvent>, PipelineError> {
+    pub(crate) fn event(&mut self) -> Result<Option<LongEvent>, PipelineError> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
@@ -354,7 +386,7 @@ impl Recording {
     }
 
     /// Up to so many stretches to hear; see [`Course::wanted`].
-    fn wanted(&mut self, room: usize) -> Result<Vec<listener::Job>, PipelineError> {
+    pub(crate) fn wanted(&mut self, room: usize) -> Result<Vec<Job>, PipelineError> {
         self.options.cancel.check()?;
         let _about = self.span.clone().entered();
         self.course.wanted(room)
@@ -431,7 +463,7 @@ impl Recording {
         Ok(())
     }
 
-    fn finish(mut self) -> Transcript {
+    pub(crate) fn finish(mut self) -> Transcript {
         if !self.timed {
             self.transcript.words = None;
         }

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use burn_tensor::{DType, Tensor, TensorData};
 use voxtral_audio::{Audio, AudioError, LogMel, MelConfig};
 use voxtral_checkpoint::{
     Checkpoint,
@@ -16,8 +15,8 @@ use voxtral_nn::{Backend, Loader, Precision};
 use voxtral_tokenizer::{Language, Tokenizer, special};
 
 use crate::{
-    Cancel, OnWindow, PipelineError, SamplingOptions, Timings, align::KnownHeads,
-    chat::GrammarTokens, language::Released, sample::Sampler,
+    PipelineError, SamplingOptions, align::KnownHeads, chat::GrammarTokens, language::Released,
+    sample::Sampler,
 };
 
 /// Longest recording that the 2507 models transcribe, by their model card; the checkpoint's files
@@ -29,9 +28,6 @@ pub(crate) const LONGEST_UNDERSTOOD: Duration = Duration::from_secs(40 * 60);
 
 /// An answer is bounded also where the checkpoint states no context.
 const LONGEST_ANSWER: usize = 1 << 16;
-
-/// Windows that the encoder takes at once. One window is work enough for a CPU; a few fill a GPU.
-const WINDOWS_PER_BATCH: usize = 4;
 
 /// How long a prompt is, known before anything is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,7 +173,7 @@ impl<B: Backend> Voxtral<B> {
     }
 
     /// Mel frames of an encoder window.
-    fn encoder_window(&self) -> Result<usize, PipelineError> {
+    pub(crate) fn encoder_window(&self) -> Result<usize, PipelineError> {
         self.encoder
             .window_frames()
             .ok_or_else(|| self.unsupported("its encoder takes streams, not whole clips"))
@@ -189,7 +185,7 @@ impl<B: Backend> Voxtral<B> {
     }
 
     /// Encoder windows that a clip fills, the last one perhaps in part.
-    fn windows(&self, audio: &Audio) -> Result<usize, PipelineError> {
+    pub(crate) fn windows(&self, audio: &Audio) -> Result<usize, PipelineError> {
         if audio.samples().is_empty() {
             return Err(AudioError::Empty.into());
         }
@@ -218,83 +214,6 @@ impl<B: Backend> Voxtral<B> {
     pub(crate) fn samples_per_token(&self) -> usize {
         let frames = STEM_STRIDE * self.config.projector.downsample.get();
         frames * self.config.features.hop_length
-    }
-
-    /// Audio embeddings of clips, `[1, embeddings, width]`, clip by clip and window by window; none
-    /// where there are no clips.
-    pub(crate) fn embed(
-        &self,
-        clips: &[&Audio],
-        (cancel, on_window): (&Cancel, &OnWindow),
-        timings: &mut Timings,
-    ) -> Result<Option<Tensor<B, 3>>, PipelineError> {
-        let mut all = 0;
-        for clip in clips {
-            all += self.windows(clip)?;
-        }
-        let mut done = 0;
-        let mut embeddings = Vec::new();
-        for clip in clips {
-            let on_batch = |first| {
-                cancel.check()?;
-                on_window.call(done + first, all);
-                Ok(())
-            };
-            embeddings.extend(self.embed_clip(clip, on_batch, timings)?);
-            done += self.windows(clip)?;
-        }
-        on_window.call(all, all);
-        Ok((!embeddings.is_empty()).then(|| Tensor::cat(embeddings, 1)))
-    }
-
-    /// Audio embeddings of a clip, a batch of windows in each tensor; `on_batch` is told the first
-    /// window of each.
-    fn embed_clip(
-        &self,
-        audio: &Audio,
-        on_batch: impl Fn(usize) -> Result<(), PipelineError>,
-        timings: &mut Timings,
-    ) -> Result<Vec<Tensor<B, 3>>, PipelineError> {
-        let resampled;
-        let samples = if audio.sample_rate() == self.sample_rate() {
-            audio.samples()
-        } else {
-            resampled = audio.resampled(self.sample_rate())?;
-            resampled.samples()
-        };
-        let frames = self.encoder_window()?;
-        let windows = self.windows(audio)?;
-        let padded = windows * frames * self.config.features.hop_length;
-        let maximum = timings.features(|| match self.config.features.log_mel_max {
-            Some(fixed) => fixed,
-            None => self.mel.clip_maximum(samples, padded),
-        });
-        let mut embeddings = Vec::new();
-        for first in (0..windows).step_by(WINDOWS_PER_BATCH) {
-            on_batch(first)?;
-            let batch = first..(first + WINDOWS_PER_BATCH).min(windows);
-            let mel = timings.features(|| {
-                batch
-                    .map(|window| {
-                        let start = window * frames;
-                        self.mel.window(samples, padded, start, frames, maximum)
-                    })
-                    .map(|features| Ok(self.mel_tensor(features?.data, frames)))
-                    .collect::<Result<Vec<_>, PipelineError>>()
-            })?;
-            let encoded = timings.encoder(|| {
-                let h = self.encoder.forward(Tensor::cat(mel, 0))?;
-                self.projector.forward(h)
-            })?;
-            let [batch, tokens, width] = encoded.dims();
-            embeddings.push(encoded.reshape([1, batch * tokens, width]));
-        }
-        Ok(embeddings)
-    }
-
-    fn mel_tensor(&self, data: Vec<f32>, frames: usize) -> Tensor<B, 3> {
-        let shape = [1, self.config.features.num_mel_bins, frames];
-        Tensor::from_data(TensorData::new(data, shape), (&self.device, DType::F32))
     }
 
     /// The token whose places audio takes.
@@ -643,7 +562,10 @@ mod tests {
     use voxtral_audio::LogMelMax;
 
     use super::*;
-    use crate::TranscribeOptions;
+    use crate::{
+        Timings, TranscribeOptions,
+        listening::{Listening, WINDOWS_PER_BATCH},
+    };
 
     /// Five windows, the last one short: more than a batch, embedded as one clip and, for
     /// comparison, window by window from the features of the whole clip.
@@ -659,10 +581,14 @@ mod tests {
             })
             .collect();
         let audio = Audio::new(samples.clone(), model.sample_rate()).unwrap();
-        let progress = (&Cancel::new(), &OnWindow::default());
-        let together = model.embed(&[&audio], progress, &mut Timings::default());
-        let together = together.unwrap().unwrap();
-        let together: Vec<f32> = together.into_data().into_vec().unwrap();
+        let mut timings = Timings::default();
+        let mut listening = Listening::new(&model, [&audio], &mut timings).unwrap();
+        let mut together: Vec<f32> = Vec::new();
+        while listening.left() > 0 {
+            let mel = listening.take(&model, WINDOWS_PER_BATCH, &mut timings);
+            let encoded = model.encode(mel.unwrap()).unwrap();
+            together.extend(encoded.into_data().into_vec::<f32>().unwrap());
+        }
 
         let frames = model.encoder.window_frames().unwrap();
         let (windows, bins) = (5, model.config.features.num_mel_bins);

@@ -11,8 +11,8 @@ use voxtral_nn::Backend;
 use voxtral_tokenizer::{Language, prompt};
 
 use crate::{
-    Cancel, Gap, PipelineError, SamplingOptions, Session, SessionOptions, Step, Timings,
-    Transcript, Voxtral,
+    Cancel, Gap, PipelineError, SamplingOptions, Session, SessionOptions, Step, Transcript,
+    Voxtral,
     align::{Aligner, Spoken},
     model::{LONGEST_TRANSCRIBED, PromptSize},
     segments::segments,
@@ -253,7 +253,19 @@ pub(crate) struct Clip<'m, B: Backend> {
 
 impl<'m, B: Backend> Clip<'m, B> {
     /// Encodes a clip.
-    pub(crate) fn start(
+    fn start(
+        model: &'m Voxtral<B>,
+        audio: &Audio,
+        options: &TranscribeOptions,
+    ) -> Result<Self, PipelineError> {
+        let mut clip = Self::prepare(model, audio, options)?;
+        clip.writing
+            .hear([audio], (&options.cancel, &options.on_window))?;
+        Ok(clip)
+    }
+
+    /// A clip that is still to be encoded.
+    pub(crate) fn prepare(
         model: &'m Voxtral<B>,
         audio: &Audio,
         options: &TranscribeOptions,
@@ -271,10 +283,7 @@ impl<'m, B: Backend> Clip<'m, B> {
         let unknown_language = finds_language.then(|| prompt.len() - 1);
         let wanted = options.word_times.then_some(&prompt);
         let aligner = wanted.and_then(|prompt| Aligner::new(model, audio, prompt));
-        let mut timings = Timings::default();
-        let progress = (&options.cancel, &options.on_window);
         let task = Task {
-            audio: model.embed(&[audio], progress, &mut timings)?,
             cache: model.decoder.new_cache(prompt.len() + limit),
             prompt,
             limit,
@@ -283,7 +292,7 @@ impl<'m, B: Backend> Clip<'m, B> {
             cancel: &options.cancel,
         };
         Ok(Self {
-            writing: Writing::start(model, task, timings)?,
+            writing: Writing::start(model, task)?,
             model,
             unknown_language,
             language: options.language,

@@ -1,12 +1,16 @@
 //! A sequence of the generation loop, written down as text.
 
-use burn_tensor::Tensor;
+use std::borrow::Borrow;
+
+use voxtral_audio::Audio;
 use voxtral_nn::{Backend, KvCache};
 
 use crate::{
-    Cancel, Choice, Finish, PipelineError, SamplingOptions, Step, Timings, Token, Voxtral,
+    Cancel, Choice, Finish, OnWindow, PipelineError, SamplingOptions, Step, Timings, Token,
+    Voxtral,
     fusion::Splice,
     generate::{End, Request, Sequence},
+    listening::{Listening, WINDOWS_PER_BATCH},
     sample::Sampler,
     transcript::Scribe,
 };
@@ -15,8 +19,6 @@ use crate::{
 pub(crate) struct Task<'a, B: Backend> {
     /// Ids, with places for the audio.
     pub(crate) prompt: Vec<u32>,
-    /// Embeddings of the clips in these places, `[1, embeddings, width]`.
-    pub(crate) audio: Option<Tensor<B, 3>>,
     /// Has room for the prompt and the answer.
     pub(crate) cache: KvCache<B>,
     /// Tokens of the answer at most.
@@ -32,7 +34,7 @@ pub(crate) struct Writing<'m, B: Backend> {
     pub(crate) model: &'m Voxtral<B>,
     pub(crate) sequence: Sequence<B, Splice<B>>,
     pub(crate) scribe: Scribe<'m>,
-    timings: Timings,
+    pub(crate) timings: Timings,
 }
 
 /// An answer that was written.
@@ -48,16 +50,10 @@ pub(crate) struct Written<B: Backend> {
 }
 
 impl<'m, B: Backend> Writing<'m, B> {
-    /// Begins, after so much time for the audio.
-    pub(crate) fn start(
-        model: &'m Voxtral<B>,
-        task: Task<'_, B>,
-        timings: Timings,
-    ) -> Result<Self, PipelineError> {
-        let splice = Splice {
-            audio: task.audio,
-            placeholder: model.placeholder()?,
-        };
+    /// Begins; the audio is still to be [heard](Self::hear), or given piece by piece to the sequence's
+    /// fusion.
+    pub(crate) fn start(model: &'m Voxtral<B>, task: Task<'_, B>) -> Result<Self, PipelineError> {
+        let splice = Splice::new(model.placeholder()?);
         let request = Request {
             prompt: task.prompt,
             end: End::Stop(model.end),
@@ -70,8 +66,30 @@ impl<'m, B: Backend> Writing<'m, B> {
             model,
             sequence: Sequence::with_cache(task.cache, splice, request),
             scribe: Scribe::new(&model.tokenizer, true).stop_at(model.end, task.sampling),
-            timings,
+            timings: Timings::default(),
         })
+    }
+
+    /// Hears the clips of the prompt, all at once.
+    pub(crate) fn hear<A: Borrow<Audio>>(
+        &mut self,
+        clips: impl IntoIterator<Item = A>,
+        (cancel, on_window): (&Cancel, &OnWindow),
+    ) -> Result<(), PipelineError> {
+        let (model, timings) = (self.model, &mut self.timings);
+        let mut listening = Listening::new(model, clips, timings)?;
+        while listening.left() > 0 {
+            cancel.check()?;
+            let (done, all) = listening.progress();
+            on_window.call(done, all);
+            let mel = listening.take(model, WINDOWS_PER_BATCH, timings)?;
+            let piece = timings.encoder(|| model.encode(mel))?;
+            self.sequence.fusion.push(piece);
+        }
+        let (done, all) = listening.progress();
+        on_window.call(done, all);
+        self.sequence.fusion.complete();
+        Ok(())
     }
 
     /// Makes the next step; nothing behind the last.

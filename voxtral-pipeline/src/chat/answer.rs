@@ -126,6 +126,13 @@ impl<'m, B: Backend> Run<'m, B> {
         step
     }
 
+    /// Gives up; the memory is given what was computed.
+    pub(super) fn give_back(self, memory: &mut Memory<B>) {
+        let written = self.writing.finish();
+        let ids: Vec<u32> = written.tokens.iter().map(|token| token.id).collect();
+        memory.hold(self.prompt, ids.into_iter(), written.cache);
+    }
+
     /// The answer; the memory is given what was computed.
     pub(crate) fn finish(
         mut self,

@@ -7,7 +7,7 @@ use burn_tensor::Tensor;
 use voxtral_decoder::Decoder;
 use voxtral_nn::{Backend, KvCache};
 
-use super::advance;
+use super::{Pace, advance};
 use crate::{
     Cancel, PipelineError,
     draft::Draft,
@@ -22,11 +22,11 @@ pub(crate) struct Sequence<B: Backend, F> {
     sampler: Sampler,
     end: End,
     left: usize,
-    next: Next<B>,
+    next: Next,
     draft: Option<Draft>,
     /// Tokens that were made and nobody has taken, and the error that it ended in.
     made: VecDeque<Result<Choice, PipelineError>>,
-    pub(super) cancel: Cancel,
+    pub(crate) cancel: Cancel,
     /// Wall-clock time of its passes, also of those that it shared with others.
     pub(crate) prefill_time: Duration,
     pub(crate) decode_time: Duration,
@@ -35,11 +35,11 @@ pub(crate) struct Sequence<B: Backend, F> {
 }
 
 /// What is to be run.
-enum Next<B: Backend> {
+enum Next {
     /// A prompt that waits for its audio.
     Prompt(Vec<u32>),
-    /// A prompt, `[1, positions, width]`, of which so many positions were run.
-    Rest(Tensor<B, 3>, usize),
+    /// A prompt of which so many positions were run.
+    Rest(Vec<u32>, usize),
     /// A token.
     Token(u32),
     Nothing,
@@ -155,7 +155,7 @@ impl<B: Backend, F: AudioFusion<B>> Sequence<B, F> {
         decoder: &Decoder<B>,
     ) -> Option<Result<Choice, PipelineError>> {
         // Pieces of a prompt make none.
-        while self.made.is_empty() && advance(decoder, [&mut *self]) {}
+        while self.made.is_empty() && advance(decoder, [&mut *self], &mut Pace::default()) {}
         self.take()
     }
 
@@ -195,7 +195,7 @@ impl<B: Backend, F: AudioFusion<B>> Sequence<B, F> {
     }
 
     /// Ends the sequence with an error.
-    pub(super) fn fail(&mut self, error: PipelineError) {
+    pub(crate) fn fail(&mut self, error: PipelineError) {
         self.made.push_back(Err(error));
         self.next = Next::Nothing;
     }
@@ -221,14 +221,23 @@ impl<B: Backend, F: AudioFusion<B>> Sequence<B, F> {
         decoder: &Decoder<B>,
         prompt: usize,
     ) -> Result<Option<Part<B>>, PipelineError> {
-        if let Next::Prompt(ids) = &self.next {
-            match self.fusion.prompt(decoder, ids)? {
-                Some(embeddings) => self.next = Next::Rest(embeddings, 0),
-                None => return Ok(None),
+        if let Next::Prompt(ids) = &mut self.next {
+            if !self.fusion.is_ready(ids)? {
+                return Ok(None);
             }
+            self.next = Next::Rest(std::mem::take(ids), 0);
         }
         let part = match &self.next {
-            Next::Rest(all, done) => Some(self.piece(all, *done, prompt)),
+            Next::Rest(ids, done) => {
+                // A ring may have no room for all of it.
+                let most = prompt.min(self.cache.room().max(1));
+                let end = ids.len().min(done + most);
+                let run = Run::Prompt {
+                    last: end == ids.len(),
+                };
+                let embeddings = self.fusion.piece(decoder, ids, *done..end)?;
+                Some(Part { embeddings, run })
+            }
             Next::Token(id) => self.tokens(decoder, *id)?,
             Next::Prompt(_) | Next::Nothing => None,
         };
@@ -237,20 +246,6 @@ impl<B: Backend, F: AudioFusion<B>> Sequence<B, F> {
             self.cache.check_room(part.positions())?;
         }
         Ok(part)
-    }
-
-    /// The next piece of a prompt.
-    fn piece(&self, prompt: &Tensor<B, 3>, done: usize, most: usize) -> Part<B> {
-        let [_, positions, _] = prompt.dims();
-        // A ring may have no room for all of it.
-        let most = most.min(self.cache.room().max(1));
-        let end = positions.min(done + most);
-        Part {
-            embeddings: prompt.clone().slice_dim(1, done..end),
-            run: Run::Prompt {
-                last: end == positions,
-            },
-        }
     }
 
     /// This token and guesses of those behind it, as far as there is audio.

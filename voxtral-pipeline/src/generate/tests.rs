@@ -130,7 +130,7 @@ fn guesses_of_many_are_checked_in_one_pass() {
         if together.len() < 5 {
             together.push(sequence(together.len()));
         }
-        if !advance(&decoder, &mut together) {
+        if !one_pass(&decoder, &mut together) {
             break;
         }
         passes += 1;
@@ -141,6 +141,14 @@ fn guesses_of_many_are_checked_in_one_pass() {
     assert_eq!(found, expected);
     let each: Vec<usize> = together.iter().map(|sequence| sequence.passes).collect();
     assert!(passes < each.iter().sum::<usize>(), "{passes} for {each:?}");
+}
+
+/// A pass that has learned nothing of the machine.
+fn one_pass<'s, F: AudioFusion<Flex> + 's>(
+    decoder: &Decoder<Flex>,
+    sequences: impl IntoIterator<Item = &'s mut Sequence<Flex, F>>,
+) -> bool {
+    advance(decoder, sequences, &mut Pace::default())
 }
 
 /// A prompt of so many placeholders on noise, with the demo that takes clips.
@@ -154,10 +162,9 @@ fn spliced(
     let width = model.decoder.config().hidden_size;
     let noise = (0..count * width).map(|i| scale * ((i * 7919 % 997) as f32 / 997.0 - 0.5));
     let data = TensorData::new(noise.collect::<Vec<_>>(), [1, count, width]);
-    let fusion = Splice {
-        audio: Some(Tensor::from_data(data, &model.device)),
-        placeholder: PLACEHOLDER,
-    };
+    let mut fusion = Splice::new(PLACEHOLDER);
+    fusion.push(Tensor::from_data(data, &model.device));
+    fusion.complete();
     let mut prompt = vec![1; 2];
     prompt.extend(vec![PLACEHOLDER; count]);
     prompt.push(4);
@@ -171,15 +178,15 @@ fn a_long_prompt_holds_up_nobody() {
     let builder = Voxtral::<Flex>::builder().precision(crate::Precision::F32);
     let model = builder.demo().unwrap();
     let decoder = &model.decoder;
-    let long = || spliced(&model, 3 * PREFILL_BESIDE, 5, 1.0);
+    let long = || spliced(&model, 3 * Pace::default().beside, 5, 1.0);
     let short = || spliced(&model, 20, 30, 2.0);
     let expected = [alone(decoder, &mut long()), alone(decoder, &mut short())];
     let mut together = [long(), short()];
-    assert!(advance(decoder, [&mut together[1]]));
+    assert!(one_pass(decoder, [&mut together[1]]));
     // Three pieces and the three tokens around the audio.
     for pass in 0..4 {
         assert!(!together[0].decodes(), "after {pass} passes");
-        assert!(advance(decoder, &mut together));
+        assert!(one_pass(decoder, &mut together));
         assert_eq!(together[1].passes, pass + 1);
     }
     assert!(together[0].decodes());
@@ -192,7 +199,7 @@ fn a_long_prompt_holds_up_nobody() {
 fn prompts_share_the_positions_of_a_pass() {
     let model = Voxtral::<Flex>::builder().demo().unwrap();
     let mut together = [1200, 700, 600].map(|count| spliced(&model, count, 2, 1.0));
-    assert!(advance(&model.decoder, &mut together));
+    assert!(one_pass(&model.decoder, &mut together));
     let begun = together.each_mut().map(|sequence| sequence.cache().len());
     assert_eq!(begun, [1203, 703, PREFILL_POSITIONS - 1203 - 703]);
     let lengths = together
@@ -210,7 +217,9 @@ fn whoever_fails_fails_alone() {
     let good = || spliced(&model, 20, 10, 1.0);
     let expected = alone(decoder, &mut good());
     let mut contradictory = good();
-    contradictory.fusion.placeholder = 25;
+    let width = decoder.config().hidden_size;
+    let one_more = Tensor::zeros([1, 1, width], &model.device);
+    contradictory.fusion.push(one_more);
     let cancelled = good();
     let cancel = cancelled.cancel.clone();
     let mut together = [
@@ -220,9 +229,9 @@ fn whoever_fails_fails_alone() {
         cancelled,
         good(),
     ];
-    assert!(advance(decoder, &mut together));
+    assert!(one_pass(decoder, &mut together));
     cancel.cancel();
-    while advance(decoder, &mut together) {}
+    while one_pass(decoder, &mut together) {}
     let found = together.each_mut().map(|sequence| {
         let made: Result<Vec<u32>, PipelineError> = std::iter::from_fn(|| sequence.take())
             .map(|choice| choice.map(|choice| choice.id))
@@ -257,9 +266,10 @@ fn a_prompt_follows_what_its_cache_holds() {
     for end in [vec![50, 51, 52], vec![60]] {
         let text = |prompt| request(prompt, End::Stop(u32::MAX), 8, None);
         let whole = text([&common[..], &end].concat());
-        let fusion = || Splice {
-            audio: None,
-            placeholder: u32::MAX,
+        let fusion = || {
+            let mut fusion = Splice::new(u32::MAX);
+            fusion.complete();
+            fusion
         };
         let expected = alone(decoder, &mut sequence_of(decoder, fusion(), whole));
         let mut sequence = Sequence::with_cache(cache, fusion(), text(end));

@@ -6,13 +6,13 @@ use voxtral_nn::Backend;
 use crate::{BatchEvent, OnWindow, PipelineError, TranscribeOptions, Transcript, Voxtral};
 
 /// A stretch of audio that is to be heard.
-pub(super) struct Job {
+pub(crate) struct Job {
     /// Tells it from all others of a recording.
-    pub(super) id: usize,
+    pub(crate) id: usize,
     /// Its first sample in the recording.
-    pub(super) start: u64,
-    pub(super) audio: Audio,
-    pub(super) options: TranscribeOptions,
+    pub(crate) start: u64,
+    pub(crate) audio: Audio,
+    pub(crate) options: TranscribeOptions,
 }
 
 /// Hears stretches of audio, together if it can.
@@ -34,7 +34,7 @@ impl<B: Backend> Listener for Model<'_, B> {
                 on_window: OnWindow::default(),
                 ..job.options.clone()
             };
-            if let Err(error) = batch.add(number, &job.audio, &options) {
+            if let Err(error) = batch.add(number, job.audio.clone(), &options) {
                 results[number] = Some(Err(error));
             }
         }
@@ -43,7 +43,7 @@ impl<B: Backend> Listener for Model<'_, B> {
                 match event {
                     BatchEvent::Transcript(transcript) => results[number] = Some(Ok(*transcript)),
                     BatchEvent::Failed(error) => results[number] = Some(Err(error)),
-                    BatchEvent::Step(_) | BatchEvent::Answer(_) => {}
+                    BatchEvent::Step(_) | BatchEvent::Answer(_) | BatchEvent::Recording(_) => {}
                 }
             }
         }
