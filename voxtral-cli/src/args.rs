@@ -5,6 +5,7 @@ mod context;
 mod layout;
 mod long;
 mod sampling;
+mod serve;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub(crate) use context::ContextArgs;
 pub(crate) use layout::{LayoutArgs, names as format_names};
 pub(crate) use long::LongArgs;
 pub(crate) use sampling::SamplingArgs;
+pub(crate) use serve::ServeArgs;
 
 /// Speech to text, and answers about sound, with Mistral's Voxtral models.
 #[derive(Debug, Parser)]
@@ -36,6 +38,7 @@ pub(crate) use sampling::SamplingArgs;
   ffmpeg -i film.mkv -f wav - | voxtral transcribe - -m mini -l fr
   ffmpeg -i film.mkv -f wav - | voxtral listen --stdin -m realtime
   voxtral chat -m mini -a talk.mp3 'What is it about?'
+  voxtral serve -m mini -m realtime                  for programs that speak OpenAI's or Mistral's API
   voxtral quantize mini --quant q4 --out mini-q4     a model of less than a third of the size
   voxtral inspect mini                               what a model's files say
   voxtral models                                     which models there are and which are here"
@@ -68,6 +71,8 @@ pub(crate) enum Command {
     Listen(ListenArgs),
     /// Ask questions about sound, once or in a conversation.
     Chat(ChatArgs),
+    /// Answer the programs of others over HTTP and WebSocket.
+    Serve(ServeArgs),
     /// Make a smaller model, of 8 or 4 bits a weight.
     Quantize(QuantizeArgs),
     /// Show what a model's files say, or what is in an audio file.

@@ -20,6 +20,7 @@ mod output;
 mod plot;
 mod progress;
 mod quantize;
+mod serve;
 mod sound;
 mod state;
 mod transcribe;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Command::Transcribe(args) => transcribe::run(args, cli.quiet),
         Command::Listen(args) => listen::run(args, cli.quiet),
         Command::Chat(args) => chat::run(args, cli.quiet),
+        Command::Serve(args) => serve::run(args, cli.quiet),
         Command::Quantize(args) => quantize::run(args, cli.quiet),
         Command::Inspect(args) => inspect::run(args, cli.quiet),
         Command::Models => models::run(),

@@ -199,6 +199,23 @@ impl<B: Backend> Voxtral<B> {
         Ok((samples as usize).div_ceil(window))
     }
 
+    /// Length of an encoder window, 30 s: whatever is shorter takes as long.
+    ///
+    /// # Errors
+    /// The model takes streams.
+    pub fn window_duration(&self) -> Result<Duration, PipelineError> {
+        let samples = self.samples_of_encoder_window()? as u64;
+        Ok(crate::session::clip_time(samples, self.sample_rate()))
+    }
+
+    /// Embeddings of an encoder window.
+    ///
+    /// # Errors
+    /// The model takes streams.
+    pub fn tokens_per_window(&self) -> Result<usize, PipelineError> {
+        Ok(self.encoder_window()? / STEM_STRIDE / self.config.projector.downsample)
+    }
+
     /// Embeddings that a clip of at most this length becomes, known before it is encoded.
     pub(crate) fn audio_tokens(
         &self,
@@ -206,8 +223,7 @@ impl<B: Backend> Voxtral<B> {
         longest: Duration,
     ) -> Result<usize, PipelineError> {
         check_length(audio.duration(), longest)?;
-        let frames = self.encoder_window()? / STEM_STRIDE;
-        Ok(self.windows(audio)? * frames / self.config.projector.downsample)
+        Ok(self.windows(audio)? * self.tokens_per_window()?)
     }
 
     /// Samples of the model's input that one audio embedding stands for.

@@ -309,6 +309,7 @@ impl<B: Backend> Session<'_, B> {
         self.timings.prefill = self.sequence.prefill_time;
         self.timings.decode = self.sequence.decode_time;
         self.timings.passes = self.sequence.passes;
+        self.timings.prompt_tokens = prompt::stream(&self.model.tokenizer, &self.layout)?.len();
         let text = std::mem::take(&mut self.scribe.text).trim_end().to_owned();
         let language_detected = of_text(&text, &self.model.languages);
         Ok(Transcript {

@@ -83,6 +83,8 @@ pub struct Timings {
     pub alignment: Duration,
     /// Runs of the decoder over those tokens: fewer where it was guessed what they are.
     pub passes: usize,
+    /// Positions of the prompts, the audio's included.
+    pub prompt_tokens: usize,
 }
 
 /// What was said.

@@ -54,6 +54,10 @@ impl<'m, B: Backend> Writing<'m, B> {
     /// fusion.
     pub(crate) fn start(model: &'m Voxtral<B>, task: Task<'_, B>) -> Result<Self, PipelineError> {
         let splice = Splice::new(model.placeholder()?);
+        let timings = Timings {
+            prompt_tokens: task.prompt.len(),
+            ..Timings::default()
+        };
         let request = Request {
             prompt: task.prompt,
             end: End::Stop(model.end),
@@ -66,7 +70,7 @@ impl<'m, B: Backend> Writing<'m, B> {
             model,
             sequence: Sequence::with_cache(task.cache, splice, request),
             scribe: Scribe::new(&model.tokenizer, true).stop_at(model.end, task.sampling),
-            timings: Timings::default(),
+            timings,
         })
     }
 

@@ -27,6 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "voxtral-tokenizer",
         ],
     ),
+    ("voxtral-server", &["voxtral-audio", "voxtral-pipeline"]),
     (
         "voxtral-cli",
         &[
@@ -35,6 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "voxtral-hub",
             "voxtral-kernels",
             "voxtral-pipeline",
+            "voxtral-server",
         ],
     ),
 ];

@@ -170,6 +170,9 @@ pub(super) fn add_timings(sum: &mut Timings, more: &Timings) {
     sum.prefill += more.prefill;
     sum.decode += more.decode;
     sum.passes += more.passes;
+    sum.prompt_tokens += more.prompt_tokens;
+    sum.language += more.language;
+    sum.alignment += more.alignment;
 }
 
 /// The time of a sample.

@@ -1,0 +1,221 @@
+//! The routes, and what holds for all of them: keys, ids of requests, panics, the end.
+
+use std::future::Future;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+use std::time::Instant;
+
+use axum::{
+    Router,
+    extract::{MatchedPath, Request, State},
+    http::{HeaderName, HeaderValue, Uri},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use tokio::net::TcpListener;
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::{
+    Config, Engine, ServerError,
+    error::{Dialect, Failure},
+    metrics::Route,
+    system, transcription,
+};
+
+/// Names a request in logs; a client's own is kept.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest id of a client that is kept.
+const LONGEST_ID: usize = 128;
+
+/// What all handlers share.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) engine: Engine,
+    pub(crate) config: Config,
+    stopping: AtomicBool,
+    /// When it started, in seconds of Unix time.
+    pub(crate) started: u64,
+}
+
+impl App {
+    /// Whether nothing new is taken.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}
+
+/// Answers requests until `stop` is ready, then finishes those that run, for as long as the
+/// configuration says.
+///
+/// # Errors
+/// The listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    engine: Engine,
+    config: Config,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let grace = config.grace;
+    let app = Arc::new(App {
+        started: unix_time(),
+        engine,
+        config,
+        stopping: AtomicBool::new(false),
+    });
+    let (stopped, mut over) = tokio::sync::watch::channel(false);
+    let theirs = Arc::clone(&app);
+    let stop = async move {
+        stop.await;
+        theirs.stopping.store(true, Ordering::Relaxed);
+        let _ = stopped.send(true);
+    };
+    let server = axum::serve(listener, router(Arc::clone(&app))).with_graceful_shutdown(stop);
+    let late = async move {
+        // An error means that the server has ended.
+        let _ = over.wait_for(|stopped| *stopped).await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        ended = server.into_future() => ended,
+        () = late => {
+            tracing::warn!("requests that run are given up after {grace:?}");
+            Ok(())
+        }
+    }
+}
+
+/// [`serve`]s until the process gets SIGTERM or SIGINT, on a runtime of its own.
+///
+/// # Errors
+/// The runtime cannot be started, or the listener fails.
+pub fn run(listener: std::net::TcpListener, engine: Engine, config: Config) -> std::io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let served = runtime.block_on(async {
+        let stop = asked_to_stop()?;
+        serve(TcpListener::from_std(listener)?, engine, config, stop).await
+    });
+    // Files that are being read hold up nobody.
+    runtime.shutdown_background();
+    served
+}
+
+/// Waits for a signal that ends processes.
+fn asked_to_stop() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        Ok(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+    }
+    #[cfg(not(unix))]
+    Ok(async {
+        // Without the signal, the process goes on until it is killed.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
+}
+
+pub(crate) fn unix_time() -> u64 {
+    let now = std::time::SystemTime::now();
+    let since = now.duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |time| time.as_secs())
+}
+
+fn router(app: Arc<App>) -> Router {
+    // Behind keys.
+    let api = Router::new()
+        .route("/v1/models", get(system::models))
+        .route("/v1/models/{model}", get(system::model))
+        .route("/v1/audio/transcriptions", post(transcription::handle))
+        .route("/metrics", get(system::metrics))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&app), admit));
+    Router::new()
+        .merge(api)
+        .route("/health", get(system::health))
+        .route("/ready", get(system::ready))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(CatchPanicLayer::custom(|_| {
+            Failure(Dialect::OpenAi, ServerError::Crashed).into_response()
+        }))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), follow))
+        .with_state(app)
+}
+
+async fn unknown_path(uri: Uri) -> Failure {
+    ServerError::NotFound {
+        subject: "path",
+        found: uri.path().to_owned(),
+    }
+    .into()
+}
+
+async fn unknown_method(request: Request) -> Failure {
+    ServerError::Method {
+        found: request.method().to_string(),
+    }
+    .into()
+}
+
+/// Lets in those with a key, while the server goes on.
+async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let dialect = transcription::dialect_of(request.headers());
+    let admitted = match app.is_stopping() {
+        true => Err(ServerError::Stopping),
+        false => app.config.keys.check(request.headers()),
+    };
+    match admitted {
+        Ok(()) => next.run(request).await,
+        Err(error) => Failure(dialect, error).into_response(),
+    }
+}
+
+/// Gives a request an id, and counts it.
+async fn follow(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let given = request.headers().get(&REQUEST_ID);
+    let given = given.filter(|id| !id.is_empty() && id.len() <= LONGEST_ID);
+    let id = given.cloned().or_else(|| {
+        let id = format!("req-{}", Uuid::new_v4().simple());
+        HeaderValue::from_str(&id).ok()
+    });
+    let path = request.extensions().get::<MatchedPath>();
+    let path = path.map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
+    let method = request.method().to_string();
+    let shown = id
+        .as_ref()
+        .and_then(|id| id.to_str().ok())
+        .unwrap_or_default();
+    let span = tracing::info_span!("request", id = shown, %method, path);
+    let mut response = next.run(request).instrument(span).await;
+    let metrics = app.engine.metrics();
+    metrics.first_byte.observe(started.elapsed().as_secs_f64());
+    let status = response.status().as_u16();
+    let route = Route {
+        path,
+        method,
+        status,
+    };
+    metrics.requests.get_or_create(&route).inc();
+    if let Some(id) = id {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}

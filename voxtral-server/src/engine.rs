@@ -1,0 +1,436 @@
+//! The one thread that computes, and how requests reach it.
+//!
+//! ```text
+//! handlers ──Work──▶ inbox ──▶ desk of the model ──┬─ live sessions, first of all
+//!     ▲                                            ├─ batch: a pass for all requests together
+//!     └──────────────── Event ◀────────────────────┴─ files for a model of streams, a piece each
+//! ```
+//!
+//! A process drives one device, so one thread has it all: what is more urgent is computed first,
+//! nothing waits longer than one pass. Handlers are asynchronous and know nothing of Burn.
+
+mod desk;
+mod live;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+    mpsc,
+};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc as channel;
+use voxtral_audio::Decoder;
+use voxtral_pipeline::{
+    Answer, Backend, Cancel, ChatOptions, Gap, LongOptions, Message, PipelineError, Segment,
+    SessionOptions, Step, Transcript, Voxtral, Warning,
+};
+
+use crate::{ServerError, metrics::Metrics};
+use desk::Desk;
+
+/// Events of a live session that its client has not read, before it is given up.
+const UNREAD_EVENTS: usize = 1024;
+
+/// Pieces of sound of a live session that wait for the model, before its client has to wait.
+const WAITING_PIECES: usize = 32;
+
+/// How much work is taken.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Requests that are computed together.
+    pub batch_size: usize,
+    /// Tokens, of prompts and answers, that they may have together: the KV cache holds as many. A
+    /// request that has more by itself is computed alone.
+    pub batch_tokens: usize,
+    /// Requests that may wait; those that come then are told to come again.
+    pub queue: usize,
+    /// Live sessions at once.
+    pub sessions: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            batch_size: 8,
+            batch_tokens: 32_768,
+            queue: 64,
+            sessions: 16,
+        }
+    }
+}
+
+/// What handlers need of a model's tokenizer.
+pub(crate) trait Vocabulary: Send + Sync {
+    /// The bytes of a token that is text.
+    fn bytes(&self, id: u32) -> Option<Vec<u8>>;
+}
+
+impl<B: Backend> Vocabulary for Voxtral<B> {
+    fn bytes(&self, id: u32) -> Option<Vec<u8>> {
+        self.tokenizer().token_bytes(id).map(<[u8]>::to_vec)
+    }
+}
+
+/// A model that is served.
+#[derive(Clone)]
+pub struct ModelInfo {
+    /// Its name, and others that it answers to.
+    pub names: Vec<String>,
+    /// Whether it takes streams.
+    pub is_streaming: bool,
+    /// Samples per second of its input.
+    pub sample_rate: u32,
+    /// Positions of its context, where the checkpoint states them.
+    pub context: Option<usize>,
+    pub(crate) vocabulary: Arc<dyn Vocabulary>,
+}
+
+impl std::fmt::Debug for ModelInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ModelInfo")
+            .field("names", &self.names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// A file, written down.
+    Transcribe {
+        decoder: Box<Decoder>,
+        options: Box<LongOptions>,
+        /// Whether text is wanted token by token, where the file is one window.
+        stream: bool,
+    },
+    /// A conversation, answered.
+    Chat {
+        messages: Vec<Message>,
+        options: Box<ChatOptions>,
+    },
+}
+
+impl Work {
+    fn cancel(&self) -> &Cancel {
+        match self {
+            Self::Transcribe { options, .. } => &options.transcribe.cancel,
+            Self::Chat { options, .. } => &options.cancel,
+        }
+    }
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A token, or text of a window.
+    Step(Step),
+    Text(String),
+    Segment(Segment),
+    Gap(Gap),
+    Warning(Warning),
+    /// The end.
+    Transcript(Box<Transcript>),
+    Answer(Box<Answer>),
+    Failed(PipelineError),
+    /// The server is at fault.
+    Crashed,
+}
+
+/// Sound of a live session, and what is asked of it.
+#[derive(Debug)]
+pub(crate) enum Sound {
+    /// At the session's rate.
+    Samples(Vec<f32>),
+    /// Brings out the words behind the delay.
+    Flush,
+    /// Ends the stream, which gives its transcript; a new one may begin.
+    Finish,
+}
+
+/// A request on its way. Dropped, it is cancelled.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) events: channel::UnboundedReceiver<Event>,
+    cancel: Cancel,
+    inbox: mpsc::Sender<Command>,
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+        let _ = self.inbox.send(Command::Wake);
+    }
+}
+
+/// A live session. Dropped, it is over.
+#[derive(Debug)]
+pub(crate) struct LiveJob {
+    pub(crate) events: channel::Receiver<Event>,
+    sound: channel::Sender<Sound>,
+    inbox: mpsc::Sender<Command>,
+}
+
+impl LiveJob {
+    /// Gives sound, once there is room for it; whether the session is still there.
+    pub(crate) async fn send(&self, sound: Sound) -> bool {
+        self.sound.send(sound).await.is_ok() && self.inbox.send(Command::Wake).is_ok()
+    }
+}
+
+impl Drop for LiveJob {
+    fn drop(&mut self) {
+        self.events.close();
+        let _ = self.inbox.send(Command::Wake);
+    }
+}
+
+enum Command {
+    Work {
+        model: usize,
+        work: Work,
+        events: channel::UnboundedSender<Event>,
+        arrived: Instant,
+    },
+    Live {
+        model: usize,
+        options: Box<SessionOptions>,
+        sound: channel::Receiver<Sound>,
+        events: channel::Sender<Event>,
+    },
+    /// There is something new.
+    Wake,
+    Stop,
+}
+
+/// The way to the thread that computes. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    inbox: mpsc::Sender<Command>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    models: Vec<ModelInfo>,
+    limits: Limits,
+    /// Requests that were taken and not begun.
+    waiting: AtomicUsize,
+    /// Requests and sessions that are computed.
+    running: AtomicUsize,
+    sessions: AtomicUsize,
+    alive: AtomicBool,
+    metrics: Metrics,
+}
+
+impl Engine {
+    /// Starts the thread, for models that answer to these names besides their own.
+    pub fn start<B: Backend>(
+        models: Vec<(Voxtral<B>, Vec<String>)>,
+        limits: Limits,
+    ) -> (Self, JoinHandle<()>) {
+        let shared_models = models
+            .into_iter()
+            .map(|(model, names)| (Arc::new(model), names));
+        let models: Vec<(Arc<Voxtral<B>>, Vec<String>)> = shared_models.collect();
+        let infos = models.iter().map(|(model, names)| ModelInfo {
+            names: std::iter::once(model.name().to_owned())
+                .chain(names.iter().cloned())
+                .collect(),
+            is_streaming: model.is_streaming(),
+            sample_rate: model.sample_rate(),
+            context: model.config().decoder.max_positions,
+            vocabulary: Arc::clone(model) as Arc<dyn Vocabulary>,
+        });
+        let (sender, receiver) = mpsc::channel();
+        let shared = Arc::new(Shared {
+            models: infos.collect(),
+            limits,
+            waiting: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+            sessions: AtomicUsize::new(0),
+            alive: AtomicBool::new(true),
+            metrics: Metrics::default(),
+        });
+        let theirs = Arc::clone(&shared);
+        let thread = thread::spawn(move || {
+            let models: Vec<Arc<Voxtral<B>>> = models.into_iter().map(|(model, _)| model).collect();
+            compute(&models, &receiver, &theirs);
+            theirs.alive.store(false, Ordering::Relaxed);
+        });
+        let engine = Self {
+            shared,
+            inbox: sender,
+        };
+        (engine, thread)
+    }
+
+    /// The models that are served.
+    pub fn models(&self) -> &[ModelInfo] {
+        &self.shared.models
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// Whether the thread is there.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.shared.alive.load(Ordering::Relaxed)
+    }
+
+    /// Requests that wait, that are computed, and live sessions.
+    pub(crate) fn load(&self) -> (usize, usize, usize) {
+        let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        let shared = &self.shared;
+        (
+            read(&shared.waiting),
+            read(&shared.running),
+            read(&shared.sessions),
+        )
+    }
+
+    /// The model of this name; the first of this kind where none is named.
+    pub(crate) fn model(
+        &self,
+        name: Option<&str>,
+        suits: impl Fn(&ModelInfo) -> bool,
+    ) -> Result<usize, ServerError> {
+        let models = &self.shared.models;
+        let found = match name.filter(|name| !name.is_empty()) {
+            Some(name) => models
+                .iter()
+                .position(|model| model.names.iter().any(|known| known == name)),
+            None => models.iter().position(&suits).or(Some(0)),
+        };
+        found.ok_or_else(|| ServerError::UnknownModel {
+            found: name.unwrap_or_default().to_owned(),
+            known: models.iter().map(|model| model.names[0].clone()).collect(),
+        })
+    }
+
+    /// Takes work, if there is room for it.
+    pub(crate) fn submit(&self, model: usize, work: Work) -> Result<Job, ServerError> {
+        let shared = &self.shared;
+        let free = shared.limits.batch_size + shared.limits.queue;
+        let (waiting, running, _) = self.load();
+        if waiting + running >= free {
+            shared.metrics.refused.inc();
+            return Err(ServerError::Busy {
+                retry_after: shared.metrics.usual_time().max(Duration::from_secs(1)),
+            });
+        }
+        shared.waiting.fetch_add(1, Ordering::Relaxed);
+        let (sender, events) = channel::unbounded_channel();
+        let cancel = work.cancel().clone();
+        let command = Command::Work {
+            model,
+            work,
+            events: sender,
+            arrived: Instant::now(),
+        };
+        self.inbox
+            .send(command)
+            .map_err(|_| ServerError::Stopping)?;
+        Ok(Job {
+            events,
+            cancel,
+            inbox: self.inbox.clone(),
+        })
+    }
+
+    /// Begins a live session, if there is room for it.
+    pub(crate) fn listen(
+        &self,
+        model: usize,
+        options: SessionOptions,
+    ) -> Result<LiveJob, ServerError> {
+        let shared = &self.shared;
+        let taken = shared.sessions.fetch_add(1, Ordering::Relaxed);
+        if taken >= shared.limits.sessions {
+            shared.sessions.fetch_sub(1, Ordering::Relaxed);
+            shared.metrics.refused.inc();
+            return Err(ServerError::TooManySessions {
+                limit: shared.limits.sessions,
+            });
+        }
+        let (sound, waiting) = channel::channel(WAITING_PIECES);
+        let (sender, events) = channel::channel(UNREAD_EVENTS);
+        let command = Command::Live {
+            model,
+            options: Box::new(options),
+            sound: waiting,
+            events: sender,
+        };
+        self.inbox
+            .send(command)
+            .map_err(|_| ServerError::Stopping)?;
+        Ok(LiveJob {
+            events,
+            sound,
+            inbox: self.inbox.clone(),
+        })
+    }
+
+    /// Ends the thread, and with it all that is still running.
+    pub fn stop(&self) {
+        let _ = self.inbox.send(Command::Stop);
+    }
+}
+
+/// Computes until told to stop.
+fn compute<B: Backend>(
+    models: &[Arc<Voxtral<B>>],
+    inbox: &mpsc::Receiver<Command>,
+    shared: &Shared,
+) {
+    let mut desks: Vec<Desk<'_, B>> = models
+        .iter()
+        .map(|model| Desk::new(model, shared))
+        .collect();
+    loop {
+        let idle = desks.iter().all(Desk::is_idle);
+        let mut next = match idle {
+            true => inbox.recv().ok(),
+            false => inbox.try_recv().ok(),
+        };
+        if idle && next.is_none() {
+            return;
+        }
+        while let Some(command) = next {
+            match command {
+                Command::Work {
+                    model,
+                    work,
+                    events,
+                    arrived,
+                } => desks[model].take(work, events, arrived),
+                Command::Live {
+                    model,
+                    options,
+                    sound,
+                    events,
+                } => desks[model].listen(&options, sound, events),
+                Command::Wake => {}
+                Command::Stop => return,
+            }
+            next = inbox.try_recv().ok();
+        }
+        // Whoever speaks goes first, as long as there is sound.
+        let started = Instant::now();
+        let mut heard = false;
+        for desk in &mut desks {
+            heard |= desk.hear();
+        }
+        if !heard {
+            for desk in &mut desks {
+                desk.advance();
+            }
+        }
+        shared.metrics.computed(started.elapsed());
+        let running = desks.iter().map(Desk::running).sum();
+        shared.running.store(running, Ordering::Relaxed);
+    }
+}

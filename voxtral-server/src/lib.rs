@@ -1,0 +1,52 @@
+//! An HTTP and WebSocket server for Voxtral models, in the dialects that existing clients speak:
+//! OpenAI's and Mistral's transcription APIs, chat completions with audio, and the live APIs of vLLM,
+//! OpenAI and Mistral.
+//!
+//! ```text
+//! HTTP, WebSocket ─▶ dialect ─▶ request of ours ─▶ Engine (one thread, all requests in one batch)
+//!        ◀──────────── dialect ◀─ events ◀─────────┘
+//! ```
+//!
+//! An [`Engine`] is started with models; [`serve`] answers requests on a listener until it is told to
+//! stop.
+
+mod app;
+mod auth;
+mod body;
+mod engine;
+mod error;
+mod metrics;
+mod system;
+mod transcription;
+
+use std::time::Duration;
+
+pub use app::{run, serve};
+pub use auth::Keys;
+pub use engine::{Engine, Limits, ModelInfo};
+pub use error::ServerError;
+
+/// How the server behaves.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// Who may ask; nobody is kept out where there are none.
+    pub keys: Keys,
+    /// The largest body, in bytes.
+    pub max_body: u64,
+    /// How long a client may let the server wait for the next piece of its request.
+    pub patience: Duration,
+    /// How long requests may go on behind the sign to stop.
+    pub grace: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            keys: Keys::default(),
+            max_body: 512 << 20,
+            patience: Duration::from_secs(30),
+            grace: Duration::from_secs(30),
+        }
+    }
+}
