@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use burn_flex::Flex;
@@ -10,8 +10,8 @@ use burn_tensor::{DType, Tensor};
 use voxtral_decoder::Decoder;
 use voxtral_nn::{Backend, KvCache, NnError, Precision};
 use voxtral_pipeline::{
-    Audio, BatchEvent, Cancel, LongEvent, LongOptions, PipelineError, SamplingOptions, Step,
-    TranscribeOptions, Transcript, Voxtral,
+    Audio, BatchEvent, Cancel, LongEvent, LongOptions, OnWindow, PipelineError, SamplingOptions,
+    Step, TranscribeOptions, Transcript, Voxtral,
 };
 
 use crate::{
@@ -282,6 +282,40 @@ fn one_is_cancelled_and_the_others_go_on() {
     assert_eq!((ended, steps), (vec![(0, true), (1, false), (2, true)], 2));
 }
 
+/// What panics fails alone.
+#[test]
+fn one_panics_and_the_others_go_on() {
+    let model = demo::<Flex>();
+    let jobs = jobs(&model);
+    let mut batch = model.batch();
+    for (i, (audio, options)) in jobs.iter().enumerate() {
+        batch.add(i, audio.clone(), options).unwrap();
+    }
+    let options = TranscribeOptions {
+        on_window: OnWindow::new(|_, _| panic!("injected")),
+        ..Default::default()
+    };
+    batch.add(100, jobs[0].0.clone(), &options).unwrap();
+    let mut failed = Vec::new();
+    let mut finished = 0;
+    while !batch.is_empty() {
+        for (i, event) in batch.advance() {
+            match event {
+                BatchEvent::Failed(PipelineError::Panicked) => failed.push(i),
+                BatchEvent::Transcript(transcript) => {
+                    let (audio, options) = &jobs[i];
+                    assert_same(&transcript, &model.transcribe(audio, options).unwrap());
+                    finished += 1;
+                }
+                BatchEvent::Step(_) => {}
+                other => panic!("{i}: {other:?}"),
+            }
+        }
+    }
+    failed.sort_unstable();
+    assert_eq!((failed, finished), (vec![100], jobs.len()));
+}
+
 /// Clips that cannot be had or transcribed fail alone, with their numbers, and no more clips are
 /// taken than there is room for.
 #[test]
@@ -391,10 +425,7 @@ fn a_recording_lets_short_clips_pass() {
 #[test]
 fn streams_are_transcribed_one_by_one() {
     let model = Voxtral::<Flex>::builder().demo_realtime().unwrap();
-    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples");
-    let speech = model
-        .read_audio(samples.join("digits-stream-en.wav"))
-        .unwrap();
+    let speech = model.read_audio(sample("digits-stream-en.wav")).unwrap();
     let options = TranscribeOptions::default();
     let error = model.batch().add(0, speech.clone(), &options).unwrap_err();
     assert!(error.to_string().contains("takes streams"), "{error}");
@@ -406,4 +437,10 @@ fn streams_are_transcribed_one_by_one() {
         .collect();
     let text = model.transcribe(&speech, &options).unwrap().text;
     assert_eq!(texts, [(0, text.clone()), (1, text)]);
+}
+
+fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../samples")
+        .join(name)
 }

@@ -5,6 +5,7 @@ mod encoding;
 mod recordings;
 mod together;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use voxtral_audio::Audio;
@@ -181,7 +182,7 @@ impl<'m, B: Backend> Batch<'m, B> {
         options: &TranscribeOptions,
     ) -> Result<(), PipelineError> {
         self.model.check_options(options)?;
-        let clip = Clip::prepare(self.model, &audio, options)?;
+        let clip = alone(|| Clip::prepare(self.model, &audio, options))?;
         let member = Member::Clip(Box::new(clip));
         self.push(owner, member, vec![audio], &options.on_window)
     }
@@ -224,7 +225,7 @@ impl<'m, B: Backend> Batch<'m, B> {
         generate::advance(&self.model.decoder, sequences, &mut self.pace);
         for mut entry in std::mem::take(&mut self.members) {
             let failed = loop {
-                match entry.member.take() {
+                match alone(|| entry.member.take().transpose()).transpose() {
                     Some(Ok(_)) if entry.job.is_some() => {}
                     Some(Ok(step)) => events.push((entry.number, BatchEvent::Step(step))),
                     Some(Err(error)) => break Some(error),
@@ -234,7 +235,8 @@ impl<'m, B: Backend> Batch<'m, B> {
             let event = if let Some(error) = failed {
                 BatchEvent::Failed(error)
             } else if entry.member.writing().sequence.has_ended() {
-                entry.member.finish()
+                let finished = alone(|| Ok(entry.member.finish()));
+                finished.unwrap_or_else(BatchEvent::Failed)
             } else {
                 self.members.push(entry);
                 continue;
@@ -247,4 +249,9 @@ impl<'m, B: Backend> Batch<'m, B> {
         self.tell_recordings(&mut events);
         events
     }
+}
+
+/// Does work of one member; where it panics, it fails alone.
+fn alone<T>(work: impl FnOnce() -> Result<T, PipelineError>) -> Result<T, PipelineError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(PipelineError::Panicked))
 }

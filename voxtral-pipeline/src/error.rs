@@ -233,6 +233,11 @@ pub enum PipelineError {
         /// As it is now.
         expected: String,
     },
+    /// A member of a batch panicked, alone.
+    #[error(
+        "computation panicked, which is a fault of this program: the others of its batch go on"
+    )]
+    Panicked,
     /// The caller cancelled.
     #[error("cancelled")]
     Cancelled,

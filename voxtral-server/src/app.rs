@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use axum::{
     Router,
-    extract::{MatchedPath, Request, State},
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, Uri},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -24,7 +24,7 @@ use crate::{
     Config, Engine, ServerError,
     error::{Dialect, Failure},
     metrics::Route,
-    system, transcription,
+    page, system, transcription,
 };
 
 /// Names a request in logs; a client's own is kept.
@@ -148,10 +148,14 @@ fn router(app: Arc<App>) -> Router {
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), admit));
     Router::new()
         .merge(api)
+        .route("/", get(page::page))
+        .route("/openapi.json", get(page::openapi))
         .route("/health", get(system::health))
         .route("/ready", get(system::ready))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
+        // Bodies have the limits of the configuration.
+        .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(|_| {
             Failure(Dialect::OpenAi, ServerError::Crashed).into_response()
         }))

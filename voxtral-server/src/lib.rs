@@ -16,6 +16,7 @@ mod body;
 mod engine;
 mod error;
 mod metrics;
+mod page;
 mod system;
 mod transcription;
 

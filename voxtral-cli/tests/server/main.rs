@@ -6,5 +6,8 @@
     reason = "clippy exempts test functions only, not their helpers"
 )]
 
+mod bad_input;
+mod load;
 mod scene;
+mod system;
 mod transcriptions;

@@ -151,7 +151,7 @@ impl Form {
         self
     }
 
-    fn body(&self) -> Vec<u8> {
+    pub(crate) fn body(&self) -> Vec<u8> {
         [&self.0[..], format!("--{BOUNDARY}--\r\n").as_bytes()].concat()
     }
 }

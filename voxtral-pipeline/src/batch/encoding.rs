@@ -7,7 +7,7 @@ use burn_tensor::Tensor;
 use voxtral_encoder::Encoding;
 use voxtral_nn::Backend;
 
-use super::Entry;
+use super::{Entry, alone};
 use crate::{PipelineError, Voxtral, listening::WINDOWS_PER_BATCH};
 
 /// How long members that are behind their audio wait for that of others, in a pass. A layer of a few
@@ -111,7 +111,7 @@ impl<B: Backend> Encodings<B> {
         let mut mel = Vec::new();
         for (entry, taken) in &mut waiting {
             let timings = &mut entry.member.writing().timings;
-            match entry.listening.take(model, *taken, timings) {
+            match alone(|| entry.listening.take(model, *taken, timings)) {
                 Ok(features) => {
                     mel.push(features);
                     windows.push((entry.id, *taken));
@@ -166,6 +166,12 @@ fn deliver<B: Backend>(model: &Voxtral<B>, together: Together<B>, members: &mut 
             fusion.complete();
         }
         let (done, all) = entry.listening.progress();
-        entry.on_window.call(done, all);
+        let called = alone(|| {
+            entry.on_window.call(done, all);
+            Ok(())
+        });
+        if let Err(error) = called {
+            entry.fail(error);
+        }
     }
 }

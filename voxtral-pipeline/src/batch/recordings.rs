@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use voxtral_nn::Backend;
 
-use super::{Batch, BatchEvent};
+use super::{Batch, BatchEvent, alone};
 use crate::{OnWindow, PipelineError, Recording, TranscribeOptions, long::Job};
 
 /// A recording, and what of it is being heard.
@@ -63,7 +63,7 @@ impl<B: Backend> Batch<'_, B> {
     pub(super) fn hear_recordings(&mut self, events: &mut Vec<(usize, BatchEvent)>) {
         let mut courses = std::mem::take(&mut self.recordings);
         for course in &mut courses {
-            match course.wanted() {
+            match alone(|| course.wanted()) {
                 Ok(jobs) => {
                     for job in jobs {
                         self.hear(course, job);
@@ -97,7 +97,9 @@ impl<B: Backend> Batch<'_, B> {
         };
         course.open -= 1;
         let heard = match event {
-            BatchEvent::Transcript(transcript) => course.recording.heard(job, *transcript),
+            BatchEvent::Transcript(transcript) => {
+                alone(|| course.recording.heard(job, *transcript))
+            }
             BatchEvent::Failed(error) => Err(error),
             BatchEvent::Step(_) | BatchEvent::Answer(_) | BatchEvent::Recording(_) => Ok(()),
         };
