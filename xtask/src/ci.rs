@@ -32,6 +32,8 @@ enum Step {
     /// What is not in a default build: the microphone, the program on ndarray, and the suites on
     /// wgpu, which need a Vulkan driver, of a GPU or mesa's lavapipe
     Backends,
+    /// Clients of others against the server: Python's of OpenAI and Mistral, curl and Chromium
+    Clients,
 }
 
 /// Every feature that compiles on this platform.
@@ -79,8 +81,27 @@ impl Step {
                 suite("voxtral-cli", "ndarray", "another_backend")?;
                 suite("voxtral-tests", "wgpu", "wgpu::")
             }
+            Self::Clients => clients(),
         }
     }
+}
+
+/// Installs the clients where the tests look for them, and lets them speak to the server.
+fn clients() -> Result<()> {
+    const FOLDER: &str = "target/clients";
+    run_command(Command::new("python3").args(["-m", "venv", FOLDER]))?;
+    let requirements = ["-r", "tools/clients/requirements.txt"];
+    let mut install = Command::new(format!("{FOLDER}/bin/python"));
+    install.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]);
+    run_command(install.args(requirements))?;
+    let tests = ["--test", "server", "--", "--ignored", "clients::"];
+    cargo(&["test", "--release", "--workspace"], &tests, &[])
 }
 
 /// Runs the tests of a package that a feature brings, and fails if there are none.
