@@ -30,6 +30,9 @@ enum Bench {
     /// What a second of sound costs a Realtime model, and its latencies: --help tells more
     #[command(disable_help_flag = true)]
     Realtime(Passed),
+    /// What a server gets done for many clients at once: --help tells more
+    #[command(disable_help_flag = true)]
+    Server(Passed),
 }
 
 #[derive(Debug, clap::Args)]
@@ -43,6 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (bench, Passed { arguments }) = match &args.bench {
         Bench::Cpu(passed) => ("cpu", passed),
         Bench::Realtime(passed) => ("realtime", passed),
+        Bench::Server(passed) => ("server", passed),
     };
     let folder = std::env::current_dir().context("cannot tell the current folder")?;
     let mut command = Command::new("cargo");
