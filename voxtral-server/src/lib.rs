@@ -15,6 +15,8 @@ mod auth;
 mod body;
 mod engine;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod metrics;
 mod page;
 mod system;

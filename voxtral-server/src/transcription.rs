@@ -42,6 +42,12 @@ pub(crate) fn dialect_of(headers: &HeaderMap) -> Dialect {
     }
 }
 
+/// Reads what a form asks for, and drops it.
+pub(crate) fn understand(form: body::Form) -> Result<(), ServerError> {
+    let dialect = request::dialect(&form, Dialect::OpenAi);
+    Asked::read(form, dialect).map(drop)
+}
+
 /// Answers a request.
 pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
     let dialect = dialect_of(request.headers());
