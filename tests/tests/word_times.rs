@@ -14,6 +14,9 @@ use crate::{
 const NEAR_SHARE: f64 = 0.95;
 const NEAR: f64 = 0.16;
 
+/// Of the time of decoding, what the times of words may take on top.
+const COST: f64 = 0.2;
+
 /// Samples at which the words of each utterance of the evaluation set begin and end.
 fn truth() -> Vec<Vec<[usize; 2]>> {
     let truth = std::fs::read(data("demo-eval/words.json")).unwrap();
@@ -108,7 +111,9 @@ fn words_of_unseen_voices_start_when_they_are_spoken() {
         count.add(&transcript, &utterance.reference, truth, 0);
     }
     println!("utterances: {}", count.summary());
-    println!("{alignment:?} beside {decode:?} of decoding");
+    let cost = alignment.as_secs_f64() / decode.as_secs_f64();
+    println!("{:.1} % of the time of decoding", 100.0 * cost);
+    assert!(cost <= COST, "{cost}");
     assert!(count.share(count.near) >= NEAR_SHARE);
     assert!(count.share(count.near_ends) >= 0.9);
 }

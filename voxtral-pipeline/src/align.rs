@@ -1,21 +1,23 @@
 //! When the words of a clip were spoken, from the decoder's own attention to the audio.
 //!
-//! Each audio position of the prompt stands for 80 ms (or what the configuration makes of it). When
-//! the text is complete, its tokens are run once more, all at once, and some heads of attention are
-//! written down: those that go along with the speech, see [`heads`]. Their mean where a word's first
+//! Each audio position of the prompt stands for 80 ms (or what the configuration makes of it). Some
+//! heads of attention go along with the speech, see [`heads`]. Their mean where a word's first
 //! piece is written gives the word a place in the audio ([`attention`]); it starts where the sound at
 //! this place begins, as far as a pause tells. The idea is that of Whisper's word times; which
-//! heads to trust is not known beforehand here, but found out on the audio itself. Where none
+//! heads to trust is not known beforehand here, but found out on the audio itself: when the text is
+//! complete, its tokens are run once more, all at once, and every head is scored. Once they are known,
+//! the cache keeps their queries while the text is written, and nothing is run again. Where none
 //! aligns, there are no times.
 
 mod attention;
 mod heads;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
 use voxtral_audio::Audio;
-use voxtral_decoder::{Decoder, Head};
+use voxtral_decoder::{AttentionRequest, Decoder, Head};
 use voxtral_nn::{Backend, KvCache, NnError};
 
 use crate::{
@@ -55,12 +57,11 @@ pub(crate) struct Spoken<'a, B: Backend> {
 }
 
 /// The tokens of a text, as a pass over them sees them.
-struct Text<'a> {
-    /// The token whose position predicts the first.
-    before: u32,
-    tokens: &'a [Token],
-    /// Whether a token begins a word: others are not asked where they look.
-    begins: Vec<bool>,
+struct Text {
+    /// What is run: at each token's place the one before, whose position predicts it.
+    inputs: Vec<u32>,
+    /// The places of tokens that begin words: others are not asked where they look.
+    begins: Vec<usize>,
 }
 
 impl Aligner {
@@ -99,18 +100,13 @@ impl Aligner {
         let Some(last) = words.last() else {
             return Ok(Some(Vec::new()));
         };
-        let tokens = &spoken.tokens[..=last.at as usize];
-        let mut begins = vec![false; tokens.len()];
-        words
-            .iter()
-            .for_each(|word| begins[word.at as usize] = true);
+        let before = spoken.tokens[..last.at as usize].iter();
+        let before = before.map(|token| token.id);
         let text = Text {
-            before: self.prompt.1,
-            tokens,
-            begins,
+            inputs: std::iter::once(self.prompt.1).chain(before).collect(),
+            begins: words.iter().map(|word| word.at as usize).collect(),
         };
-        spoken.cache.truncate(self.prompt.0 - 1)?;
-        let attention = self.aligned(model, &text, words.len(), spoken.cache)?;
+        let attention = self.aligned(model, &text, spoken.cache)?;
         let Some(attention) = attention else {
             tracing::warn!(
                 "no head of attention goes along with the speech: the words have no times"
@@ -140,80 +136,115 @@ impl Aligner {
     fn aligned<B: Backend>(
         &self,
         model: &Voxtral<B>,
-        text: &Text<'_>,
-        words: usize,
+        text: &Text,
         cache: &mut KvCache<B>,
     ) -> Result<Option<Attention>, PipelineError> {
         let decoder = &model.decoder;
+        let words = text.begins.len();
+        let watched = self.watched(decoder, text, cache)?;
+        cache.truncate(self.prompt.0 - 1)?;
         if let Some(known) = model.known_heads.get() {
-            let attention = self.mean(decoder, text, &known, cache)?;
+            let attention = match watched {
+                Some(attention) => attention,
+                None => self.mean(decoder, text, &known, cache)?,
+            };
             // One word alone explains nothing, see `Attention::explained`.
             if words < 2 || attention.explained(&attention.path()) >= ALIGNS {
                 return Ok(Some(attention));
             }
         }
-        let heads = choose(self.score(decoder, text, cache)?);
+        let (tokens, positions) = CHOOSING;
+        let beginning = text.first(tokens);
+        let end = self.audio.end.min(self.audio.start + positions);
+        let aligned = self.score(decoder, &beginning, self.audio.start..end, cache)?;
+        let scored = aligned.iter().map(|(head, (score, _))| (*head, *score));
+        let heads = choose(scored.collect());
         tracing::debug!("heads that align: {heads:?}");
         if heads.is_empty() {
             return Ok(None);
         }
         model.known_heads.learn(&heads, words);
-        Ok(Some(self.mean(decoder, text, &heads, cache)?))
+        if beginning.begins.len() < words || end < self.audio.end {
+            return Ok(Some(self.mean(decoder, text, &heads, cache)?));
+        }
+        let chosen = heads.iter().filter_map(|head| aligned.get(head));
+        let chosen = chosen.map(|(_, attention)| attention);
+        Ok(Some(Attention::mean(self.audio.len(), chosen)))
     }
 
-    /// What each head explains of the beginning of the text.
+    /// The heads that explain something of a text, what they explain, and their attention to these
+    /// positions.
     fn score<B: Backend>(
         &self,
         decoder: &Decoder<B>,
-        text: &Text<'_>,
+        text: &Text,
+        keys: Range<usize>,
         cache: &mut KvCache<B>,
-    ) -> Result<Vec<(Head, f32)>, NnError> {
-        let (tokens, positions) = CHOOSING;
-        let text = text.first(tokens);
-        let end = self.audio.end.min(self.audio.start + positions);
-        let keys = self.audio.start..end;
+    ) -> Result<BTreeMap<Head, (f32, Attention)>, NnError> {
         let all: Vec<Head> = decoder.heads().collect();
-        let mut scored = Vec::new();
-        let embeddings = decoder.embed(&text.inputs())?;
-        decoder.attention(embeddings, cache, &all, keys.clone(), |head, weights| {
-            let mut attention = Attention::new(keys.len());
-            text.add(&mut attention, 0, weights, keys.len());
-            // What is nowhere explains nothing.
-            if attention.mass() >= ALIGNS {
-                let path = attention.path();
-                scored.push((head, attention.explained(&path)));
-            }
-        })?;
+        let mut scored = BTreeMap::new();
+        let asked = text.ask(&all, keys.clone());
+        decoder.attention(
+            decoder.embed(&text.inputs)?,
+            cache,
+            &asked,
+            |head, weights| {
+                let mut attention = Attention::new(keys.len());
+                attention.extend(weights);
+                // What is nowhere explains nothing.
+                if attention.mass() >= ALIGNS {
+                    let score = attention.explained(&attention.path());
+                    if score >= ALIGNS {
+                        scored.insert(head, (score, attention));
+                    }
+                }
+            },
+        )?;
         Ok(scored)
+    }
+
+    /// The mean attention of the heads that the cache has watched, if it has.
+    fn watched<B: Backend>(
+        &self,
+        decoder: &Decoder<B>,
+        text: &Text,
+        cache: &KvCache<B>,
+    ) -> Result<Option<Attention>, NnError> {
+        let keys = self.audio.clone();
+        let first = self.prompt.0 - 1;
+        let at: Vec<usize> = text.begins.iter().map(|row| first + row).collect();
+        let mut each = Vec::new();
+        let visit = |_, weights: &[f32]| {
+            let mut attention = Attention::new(keys.len());
+            attention.extend(weights);
+            each.push(attention);
+        };
+        let told = decoder.watched(cache, &at, keys.clone(), visit)?;
+        Ok(told.then(|| Attention::mean(keys.len(), each.iter())))
     }
 
     /// The mean attention of these heads.
     fn mean<B: Backend>(
         &self,
         decoder: &Decoder<B>,
-        text: &Text<'_>,
+        text: &Text,
         heads: &[Head],
         cache: &mut KvCache<B>,
     ) -> Result<Attention, NnError> {
         let keys = self.audio.clone();
-        let mut attention = Attention::new(keys.len());
-        let (mut sum, mut added, mut row) = (Vec::new(), 0, 0);
-        let embeddings = decoder.embed(&text.inputs())?;
-        decoder.attention(embeddings, cache, heads, keys.clone(), |_, weights| {
-            sum.resize(weights.len(), 0.0_f32);
-            for (sum, weight) in sum.iter_mut().zip(weights) {
-                *sum += weight / heads.len() as f32;
-            }
-            added += 1;
-            // The same positions of all heads come behind each other.
-            if added == heads.len() {
-                text.add(&mut attention, row, &sum, keys.len());
-                row += sum.len() / keys.len();
-                sum.clear();
-                added = 0;
-            }
-        })?;
-        Ok(attention)
+        let mut each = BTreeMap::new();
+        let asked = text.ask(heads, keys.clone());
+        decoder.attention(
+            decoder.embed(&text.inputs)?,
+            cache,
+            &asked,
+            |head, weights| {
+                let attention = each.entry(head);
+                let attention = attention.or_insert_with(|| Attention::new(keys.len()));
+                attention.extend(weights);
+            },
+        )?;
+        Ok(Attention::mean(keys.len(), each.values()))
     }
 
     /// Words at these audio positions.
@@ -247,33 +278,22 @@ impl Aligner {
     }
 }
 
-impl Text<'_> {
+impl Text {
     /// The first so many tokens.
     fn first(&self, count: usize) -> Self {
-        let count = count.min(self.tokens.len());
+        let begins = self.begins.iter().filter(|at| **at < count);
         Self {
-            before: self.before,
-            tokens: &self.tokens[..count],
-            begins: self.begins[..count].to_vec(),
+            inputs: self.inputs.iter().copied().take(count).collect(),
+            begins: begins.copied().collect(),
         }
     }
 
-    /// What is run: at each token's place the one before, whose position predicts it.
-    fn inputs(&self) -> Vec<u32> {
-        let before = self.tokens.iter().map(|token| token.id);
-        std::iter::once(self.before)
-            .chain(before)
-            .take(self.tokens.len())
-            .collect()
-    }
-
-    /// Adds the rows of words among these, `[rows, positions]`, of which this is the first.
-    fn add(&self, attention: &mut Attention, first: usize, weights: &[f32], positions: usize) {
-        let rows = weights.chunks_exact(positions);
-        for (row, begins) in rows.zip(&self.begins[first..]) {
-            if *begins {
-                attention.push(row);
-            }
+    /// What these heads attend to where words begin.
+    fn ask<'a>(&'a self, heads: &'a [Head], keys: Range<usize>) -> AttentionRequest<'a> {
+        AttentionRequest {
+            heads,
+            rows: &self.begins,
+            keys,
         }
     }
 }

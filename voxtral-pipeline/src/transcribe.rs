@@ -41,9 +41,11 @@ pub struct TranscribeOptions {
     /// guesses none.
     pub one_by_one: bool,
     /// Whether a model that takes clips finds out when the words were spoken, in
-    /// [`Transcript::words`] and [`Transcript::segments`]: one more pass over the tokens, see
+    /// [`Transcript::words`] and [`Transcript::segments`]: one more pass over the tokens where it is
+    /// not known yet which heads of attention tell, see
     /// [`Timings::alignment`](crate::Timings::alignment). Where its attention does not tell, there
-    /// are no words, the text is one segment, and a warning says so. A Realtime model tells times in any case.
+    /// are no words, the text is one segment, and a warning says so. A Realtime model tells times in
+    /// any case.
     pub word_times: bool,
     /// Stops the work from another thread.
     pub cancel: Cancel,
@@ -271,11 +273,15 @@ impl<'m, B: Backend> Clip<'m, B> {
         let unknown_language = finds_language.then(|| prompt.len() - 1);
         let wanted = options.word_times.then_some(&prompt);
         let aligner = wanted.and_then(|prompt| Aligner::new(model, audio, prompt));
+        let mut cache = model.decoder.new_cache(prompt.len() + limit);
+        if let (Some(_), Some(heads)) = (&aligner, model.known_heads.get()) {
+            model.decoder.watch(&mut cache, &heads)?;
+        }
         let mut timings = Timings::default();
         let progress = (&options.cancel, &options.on_window);
         let task = Task {
             audio: model.embed(&[audio], progress, &mut timings)?,
-            cache: model.decoder.new_cache(prompt.len() + limit),
+            cache,
             prompt,
             limit,
             sampler,

@@ -78,7 +78,7 @@ pub struct Timings {
     /// Finding out the language.
     #[serde(serialize_with = "seconds")]
     pub language: Duration,
-    /// The decoder once more over the tokens, for the times of words.
+    /// Finding out the times of words.
     #[serde(serialize_with = "seconds", skip_serializing_if = "Duration::is_zero")]
     pub alignment: Duration,
     /// Runs of the decoder over those tokens: fewer where it was guessed what they are.

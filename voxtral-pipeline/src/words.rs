@@ -416,9 +416,9 @@ impl Onsets {
     /// What parts sound from background in these frames; nothing where none stands out.
     fn threshold(&self, frames: Range<u64>) -> Option<f32> {
         let mut levels: Vec<f32> = frames.filter_map(|index| self.level(index)).collect();
-        levels.sort_by(f32::total_cmp);
-        let loudest = *levels.last()?;
-        let background = levels[(levels.len() as f64 * BACKGROUND) as usize];
+        let loudest = levels.iter().copied().max_by(f32::total_cmp)?;
+        let rank = (levels.len() as f64 * BACKGROUND) as usize;
+        let (_, &mut background, _) = levels.select_nth_unstable_by(rank, f32::total_cmp);
         let range = loudest - background;
         (range >= LEAST_RANGE).then_some(background + SOUND * range)
     }

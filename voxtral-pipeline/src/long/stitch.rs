@@ -169,6 +169,8 @@ pub(super) fn add_timings(sum: &mut Timings, more: &Timings) {
     sum.encoder += more.encoder;
     sum.prefill += more.prefill;
     sum.decode += more.decode;
+    sum.language += more.language;
+    sum.alignment += more.alignment;
     sum.passes += more.passes;
 }
 
