@@ -16,12 +16,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use voxtral_audio::Audio;
+use voxtral_audio::{Activity, Audio};
 use voxtral_decoder::{AttentionRequest, Decoder, Head};
 use voxtral_nn::{Backend, KvCache, NnError};
 
 use crate::{
-    PipelineError, Segment, Token, Voxtral, Word,
+    PipelineError, Segment, Token, Voxtral, Word, WordAttention,
     session::clip_time,
     words::{Onsets, Piece, Spelled, begins_word, spell},
 };
@@ -40,6 +40,8 @@ const ONSET: (Duration, Duration) = (Duration::from_millis(400), Duration::from_
 pub(crate) struct Aligner {
     onsets: Onsets,
     duration: Duration,
+    /// From the first sound to the end of the last; all where none stands out.
+    sound: Range<Duration>,
     sample_rate: u32,
     /// Length of the prompt, and its last token.
     prompt: (usize, u32),
@@ -47,6 +49,7 @@ pub(crate) struct Aligner {
     audio: Range<usize>,
     /// Samples of the clip in a position; it need not be whole.
     samples_per_position: f64,
+    keeps_attention: bool,
 }
 
 /// A text that was generated, with the cache that it left.
@@ -70,6 +73,7 @@ impl Aligner {
         model: &Voxtral<B>,
         audio: &Audio,
         prompt: &[u32],
+        keeps_attention: bool,
     ) -> Option<Self> {
         let placeholder = model.placeholder().ok()?;
         let first = prompt.iter().position(|&id| id == placeholder)?;
@@ -78,18 +82,26 @@ impl Aligner {
         let samples_per_position = ours * f64::from(rate) / f64::from(model.sample_rate());
         let positions = (samples as f64 / samples_per_position).ceil() as usize;
         let places = prompt[first..].iter().take_while(|&&id| id == placeholder);
+        let activity = Activity::of(audio.samples(), rate);
+        let time = |sample: usize| clip_time(sample as u64, rate).min(audio.duration());
+        let sound = match activity.sound() {
+            [] => Duration::ZERO..audio.duration(),
+            [first, .., last] => time(first.start)..time(last.end),
+            [all] => time(all.start)..time(all.end),
+        };
         Some(Self {
             onsets: Onsets::of_clip(audio),
             duration: audio.duration(),
+            sound,
             sample_rate: rate,
             prompt: (prompt.len(), *prompt.last()?),
             audio: first..first + positions.min(places.count()),
             samples_per_position,
+            keeps_attention,
         })
     }
 
-    /// The words and their times; nothing, and a warning, where no head of attention goes along
-    /// with the speech.
+    /// The words and their times; nothing where no head of attention goes along with the speech.
     pub(crate) fn words<B: Backend>(
         &self,
         model: &Voxtral<B>,
@@ -108,21 +120,39 @@ impl Aligner {
         };
         let attention = self.aligned(model, &text, spoken.cache)?;
         let Some(attention) = attention else {
-            tracing::warn!(
-                "no head of attention goes along with the speech: the words have no times"
-            );
             return Ok(None);
         };
-        Ok(Some(self.timed(words, &attention.path())))
+        let path = attention.path();
+        let mut words = self.timed(words, &path);
+        if self.keeps_attention {
+            for ((word, row), place) in words.iter_mut().zip(attention.rows()).zip(path) {
+                word.attention = Some(Box::new(self.attention_of_word(row, place)));
+            }
+        }
+        Ok(Some(words))
     }
 
-    /// The text as one segment that takes the whole clip, where nothing tells more; none of no text.
-    pub(crate) fn whole(&self, text: &str) -> Vec<Segment> {
+    /// A word's attention to audio positions, and its place among them.
+    fn attention_of_word(&self, row: &[(usize, f32)], place: usize) -> WordAttention {
+        let stretch = self.samples_per_position / f64::from(self.sample_rate);
+        let time = |position: usize| Duration::from_secs_f64(position as f64 * stretch);
+        WordAttention {
+            weights: row
+                .iter()
+                .map(|(at, weight)| (time(*at), *weight))
+                .collect(),
+            place: time(place),
+            stretch: time(1),
+        }
+    }
+
+    /// The text as one segment where there is sound, if nothing tells more; none of no text.
+    pub(crate) fn whole(&self, text: &str, confidence: Option<f32>) -> Vec<Segment> {
         let segment = Segment {
-            start: Duration::ZERO,
-            end: self.duration,
+            start: self.sound.start,
+            end: self.sound.end,
             text: text.to_owned(),
-            confidence: None,
+            confidence,
             words: Vec::new(),
         };
         Some(segment)
@@ -272,6 +302,7 @@ impl Aligner {
                 start: time(start),
                 end: time(self.onsets.fade(heard, next).max(start)),
                 confidence: Some(word.confidence),
+                attention: None,
                 spaced: word.spaced,
             })
             .collect()

@@ -38,9 +38,41 @@ pub struct Word {
         serialize_with = "crate::transcript::probability"
     )]
     pub confidence: Option<f32>,
+    /// Where it was looked for in the audio, if that is asked for, see
+    /// [`TranscribeOptions::keeps_attention`](crate::TranscribeOptions::keeps_attention).
+    #[serde(skip)]
+    pub attention: Option<Box<WordAttention>>,
     /// Whether white space stands before it.
     #[serde(skip)]
     pub(crate) spaced: bool,
+}
+
+/// Where the decoder looked for a word in the audio: the mean weights of the heads of attention that
+/// go along with the speech, where the word's first token was written.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct WordAttention {
+    /// Beginnings of stretches of audio and the weights on them, from 0 to 1, in order of time. Those
+    /// with next to none are left out.
+    pub weights: Vec<(Duration, f32)>,
+    /// The stretch that the path through all words gives this one: where it begins.
+    pub place: Duration,
+    /// The length of a stretch.
+    pub stretch: Duration,
+}
+
+impl WordAttention {
+    /// The same of a recording in which the audio begins so late.
+    pub(crate) fn moved(&self, offset: Duration) -> Self {
+        let weights = self.weights.iter();
+        Self {
+            weights: weights
+                .map(|(time, weight)| (*time + offset, *weight))
+                .collect(),
+            place: self.place + offset,
+            stretch: self.stretch,
+        }
+    }
 }
 
 impl Word {

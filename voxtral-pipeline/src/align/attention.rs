@@ -50,6 +50,11 @@ impl Attention {
         mean
     }
 
+    /// For each word, the positions that it attends to, in order, and their weights.
+    pub(super) fn rows(&self) -> impl Iterator<Item = &[(usize, f32)]> {
+        self.rows.iter().map(Vec::as_slice)
+    }
+
     /// The share of the words' attention that falls on the audio.
     pub(super) fn mass(&self) -> f32 {
         let weights = self.rows.iter().flatten().map(|(_, weight)| weight);
