@@ -196,7 +196,10 @@ fn without_a_head_that_aligns_there_are_no_words_but_segments_where_the_sound_is
     let (first, last) = (truth[0][0], truth[truth.len() - 1][1]);
     let near = |time: Duration, sample: usize| {
         let expected = 2.0 + sample as f64 / 16_000.0;
-        assert!((time.as_secs_f64() - expected).abs() < 0.3, "{time:?} and {expected}");
+        assert!(
+            (time.as_secs_f64() - expected).abs() < 0.3,
+            "{time:?} and {expected}"
+        );
     };
     let clip = model.transcribe(&audio, &options).unwrap();
     assert!(clip.text.split_whitespace().count() > 1, "{}", clip.text);
