@@ -235,6 +235,40 @@ fn without_a_head_that_aligns_there_are_no_words_but_segments_where_the_sound_is
     assert!(!folder.path().join("heads").exists(), "nothing was learnt");
 }
 
+/// Prints what word times cost beside decoding in a model whose heads are all scored, in vain, as
+/// before it is known which align: in the folder that `VOXTRAL_MODEL` names, or one as small as the
+/// demo.
+#[test]
+#[ignore = "measures"]
+fn cost_of_scoring_every_head() {
+    let (mut model, _folder) = random_model();
+    if let Ok(folder) = std::env::var("VOXTRAL_MODEL") {
+        model = Voxtral::builder().open_folder(folder).unwrap();
+    }
+    let demo = Voxtral::<Flex>::builder().demo().unwrap();
+    let spoken = utterances(&demo);
+    let samples = spoken.iter().flat_map(|(_, audio)| audio.samples());
+    let samples = samples.copied().take(29 * 16_000).collect();
+    let audio = Audio::new(samples, 16_000).unwrap();
+    let options = TranscribeOptions {
+        sampling: SamplingOptions {
+            temperature: 1.0,
+            ..Default::default()
+        },
+        max_new_tokens: Some(100),
+        skip_language_detection: true,
+        ..options()
+    };
+    let transcript = model.transcribe(&audio, &options).unwrap();
+    let timings = &transcript.timings;
+    println!(
+        "{} words of {} tokens: {:.1} % of the time of decoding",
+        transcript.text.split_whitespace().count(),
+        transcript.tokens.len(),
+        100.0 * timings.alignment.as_secs_f64() / timings.decode.as_secs_f64()
+    );
+}
+
 #[test]
 fn what_words_come_from_is_kept_where_asked_on_the_clock_of_the_recording() {
     let model = Voxtral::<Flex>::builder().demo().unwrap();
