@@ -132,8 +132,7 @@ pub(crate) struct TranscribeArgs {
     /// Spoken language by its two-letter code, such as `en`; detected if not given.
     #[arg(short, long, value_name = "CODE")]
     pub(crate) language: Option<Language>,
-    /// What to write, also several, as `srt,json`; `srt`, `vtt`, `tsv` and `csv` need a Realtime
-    /// model, which tells times.
+    /// What to write, also several, as `srt,json`.
     #[arg(
         short,
         long = "format",
@@ -147,7 +146,9 @@ pub(crate) struct TranscribeArgs {
     pub(crate) layout: LayoutArgs,
     /// Write in this language what is said, by its two-letter code; not with a Realtime model, and
     /// without times.
-    #[arg(long, value_name = "CODE", conflicts_with_all = ["language", "delay"])]
+    #[arg(long, value_name = "CODE", conflicts_with_all = [
+        "language", "delay", "vad", "window", "resume", "json_progress", "word_timestamps",
+    ])]
     pub(crate) translate: Option<Language>,
     /// How far the text follows the sound, of a Realtime model, in milliseconds: 80 to 1200 in
     /// steps of 80, or 2400. More is more accurate.

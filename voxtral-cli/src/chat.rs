@@ -15,7 +15,7 @@ use voxtral_pipeline::{
 };
 
 use crate::{
-    args::ChatArgs,
+    args::{AnswerFormat, ChatArgs},
     backend::{Task, on_device},
     input,
     interrupt::{self, Graceful},
@@ -76,6 +76,7 @@ fn check_stdin(args: &ChatArgs) -> Result<()> {
 }
 
 fn options(args: &ChatArgs, quiet: bool) -> Result<ChatOptions> {
+    args.sampling.check(args.format == AnswerFormat::Json)?;
     Ok(ChatOptions {
         tools: args
             .tools

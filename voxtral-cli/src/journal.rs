@@ -66,6 +66,7 @@ fn key(input: &Path, model: &str, options: &LongOptions) -> Result<JournalKey> {
         ("vad", format!("{:?}", options.vad)),
         ("window", format!("{:?}", options.window)),
         ("language", format!("{:?}", transcribe.language)),
+        ("word times", transcribe.word_times.to_string()),
         ("max new tokens", format!("{:?}", transcribe.max_new_tokens)),
         ("sampling", format!("{:?}", transcribe.sampling)),
         ("program", env!("CARGO_PKG_VERSION").to_owned()),

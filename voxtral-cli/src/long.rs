@@ -44,10 +44,29 @@ pub(crate) fn run<B: Backend>(
     Ok(run.finish()?)
 }
 
-/// Tells of the doubts of a transcript, as [`run`] does while it goes on.
-pub(crate) fn tell_doubts(transcript: &Transcript) {
-    transcript.warnings.iter().for_each(messages::tell_warning);
-    transcript.gaps.iter().for_each(messages::tell_gap);
+/// Tells of the doubts of a transcript, as [`run`] does while it goes on, and with `json` that it is
+/// finished.
+pub(crate) fn tell_finished(transcript: &Transcript, file: &Path, json: bool) -> Result<()> {
+    if !json {
+        transcript.warnings.iter().for_each(messages::tell_warning);
+        transcript.gaps.iter().for_each(messages::tell_gap);
+        return Ok(());
+    }
+    let file = &*input::name(file);
+    for warning in &transcript.warnings {
+        messages::json(&Line::Warning { file, warning })?;
+    }
+    for gap in &transcript.gaps {
+        messages::json(&Line::Gap { file, gap })?;
+    }
+    let seconds = transcript.duration.as_secs_f64();
+    messages::json(&Line::Progress {
+        file,
+        done: seconds,
+        total: Some(seconds),
+        speed: None,
+        left: Some(0.0),
+    })
 }
 
 struct Shown {

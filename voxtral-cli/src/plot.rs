@@ -1,5 +1,6 @@
 //! A picture of what was heard: waveform, log-mel features and words over one time axis.
 
+mod alignment;
 mod panels;
 mod png;
 mod words;
@@ -50,19 +51,9 @@ pub(crate) struct Picture<'a> {
     pub(crate) sound: &'a Sound,
     /// What was heard; none if that failed.
     pub(crate) transcript: Option<&'a Transcript>,
-    /// Whether words are drawn over time once more, each in a row of its own.
+    /// Whether words are drawn over time once more, each in a row of its own, with what it attends
+    /// to, where that is kept.
     pub(crate) alignment: bool,
-    /// What lies behind those rows.
-    pub(crate) attention: Option<Attention<'a>>,
-}
-
-/// How much each step of the decoder attends to each frame of the audio.
-pub(crate) struct Attention<'a> {
-    /// `[steps, frames]`, from 0 to 1.
-    pub(crate) weights: &'a [f32],
-    pub(crate) frames: usize,
-    /// The frame of each step on the path through them.
-    pub(crate) path: &'a [usize],
 }
 
 type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
@@ -79,7 +70,7 @@ pub(crate) fn draw(picture: &Picture<'_>) -> Result<Vec<u8>> {
     let mut pixels = vec![0; (size.0 * size.1 * 3) as usize];
     {
         let root = BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area();
-        panels(&root, picture, &time, &words, alignment).context("cannot draw the picture")?;
+        panels(&root, picture, &time, &words).context("cannot draw the picture")?;
     }
     png::encode(&pixels, size).context("cannot make the picture a PNG")
 }
@@ -89,7 +80,6 @@ fn panels(
     picture: &Picture<'_>,
     time: &Time,
     words: &words::Lanes<'_>,
-    alignment: i32,
 ) -> Result<()> {
     root.fill(&WHITE)?;
     panels::header(root, picture)?;
@@ -102,13 +92,13 @@ fn panels(
     panels::waveform(root, panel(WAVEFORM), picture.sound, time)?;
     panels::mel(root, panel(MEL), picture.sound, time)?;
     words.draw(root, panel(words.height()), picture.sound, time)?;
-    if alignment > 0 {
-        words::alignment(root, panel(alignment), picture, time)?;
+    if picture.alignment {
+        alignment::draw(root, panel(ALIGNMENT), picture.transcript, time)?;
     }
     let drawn = HEADER..top;
     panels::doubts(root, drawn, picture.transcript, time)?;
     panels::axis(root, top, time)?;
-    panels::legend(root, top + AXIS)?;
+    panels::legend(root, top + AXIS, picture)?;
     root.present()?;
     Ok(())
 }

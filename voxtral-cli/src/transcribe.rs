@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use voxtral_pipeline::{
-    Backend, Cancel, Demo, Document, Layout, LongOptions, OnWindow, Recording, SamplingOptions,
-    Task as Done, TranscribeOptions, Transcript, Transcription, Vad, Voxtral,
+    Backend, Cancel, Demo, Document, Format, Layout, LongOptions, OnWindow, Recording,
+    SamplingOptions, Task as Done, TranscribeOptions, Transcript, Transcription, Vad, Voxtral,
 };
 
 use crate::{
@@ -28,6 +28,7 @@ use crate::{
 pub(crate) fn run(args: &TranscribeArgs, quiet: bool) -> Result<ExitCode> {
     let cancel = interrupt::watch()?;
     let layout = args.layout.layout(&args.formats)?;
+    args.sampling.check(args.formats.contains(&Format::Json))?;
     check_translation(args)?;
     let destination = Destination::of(args)?;
     let sampling = args.sampling.options(SamplingOptions {
@@ -111,6 +112,7 @@ impl Task for Work<'_> {
             delay: args.delay,
             one_by_one: false,
             word_times: args.formats.iter().any(|format| format.has_times()),
+            keeps_attention: false,
             cancel: self.cancel.clone(),
             on_window: self.show_progress(model.is_streaming()),
         };
@@ -262,7 +264,7 @@ impl Work<'_> {
                 let file = self.files[index];
                 let _about = messages::about(&input::name(file));
                 let outcome = result.and_then(|transcript: Transcript| {
-                    long::tell_doubts(&transcript);
+                    long::tell_finished(&transcript, file, self.args.long.json_progress)?;
                     self.write(file, &transcript)?;
                     self.forget_journal(file)?;
                     Ok(self.tell(&transcript))

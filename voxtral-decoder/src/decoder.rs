@@ -3,6 +3,10 @@
 //! logits = rms(h) W_headᵀ
 //! ```
 
+mod attention;
+
+pub use attention::{AttentionRequest, Head};
+
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
@@ -10,7 +14,7 @@ use burn_tensor::{DType, Tensor, TensorData};
 use voxtral_checkpoint::config::{DecoderConfig, Mask, Mlp, Norm as NormKind};
 use voxtral_nn::{
     Backend, Block, BlockConfig, Continuation, Embedding, KvCache, Linear, Loader, NnError, Norm,
-    Probe, RingConfig, Rotary, Scope,
+    RingConfig, Rotary, Scope,
 };
 
 /// Positions that a ring turns back after where the checkpoint states no limit. The angles bear
@@ -19,18 +23,6 @@ const MAX_POSITIONS: usize = 1 << 17;
 
 /// Base of the frequencies that make a vector of a delay; part of the architecture.
 const DELAY_THETA: f64 = 10_000.0;
-
-/// Positions whose attention is written down at once; bounds what is held of it.
-const PROBED_POSITIONS: usize = 256;
-
-/// A head of attention, counted from zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Head {
-    /// The layer.
-    pub layer: usize,
-    /// The query head in it.
-    pub head: usize,
-}
 
 /// The text decoder.
 #[derive(Debug, Clone)]
@@ -222,111 +214,9 @@ impl<B: Backend> Decoder<B> {
         Ok(h)
     }
 
-    /// What these heads attend to, of new positions, `[1, new, width]`, that follow those in the
-    /// cache: the weights `softmax(q kᵀ / √d)` that fall on the positions `keys`. The cache is left
-    /// as it was found.
-    ///
-    /// Positions are run a few at a time, through the layers up to the last that is asked about.
-    /// Each time, `visit` is called for every head, layer by layer, with its weights on `keys` for
-    /// these positions, row by row.
-    ///
-    /// # Errors
-    /// As for [`forward`](Self::forward); or a head or key does not exist, the cache is a ring, or
-    /// the device failed.
-    pub fn attention(
-        &self,
-        embeddings: Tensor<B, 3>,
-        cache: &mut KvCache<B>,
-        heads: &[Head],
-        keys: Range<usize>,
-        mut visit: impl FnMut(Head, &[f32]),
-    ) -> Result<(), NnError> {
-        self.check_delay()?;
-        self.check(&embeddings, cache)?;
-        self.check_probe(heads, &keys, cache)?;
-        let (len, new) = (cache.len(), embeddings.dims()[1]);
-        let mut run = || {
-            (0..new).step_by(PROBED_POSITIONS).try_for_each(|first| {
-                let block = first..new.min(first + PROBED_POSITIONS);
-                let h = embeddings.clone().slice_dim(1, block);
-                self.probe(h, cache, heads, &keys, &mut visit)
-            })
-        };
-        let outcome = run();
-        cache.truncate(len)?;
-        outcome
-    }
-
-    /// Runs positions through the layers that are asked about.
-    fn probe(
-        &self,
-        mut h: Tensor<B, 3>,
-        cache: &mut KvCache<B>,
-        heads: &[Head],
-        keys: &Range<usize>,
-        visit: &mut impl FnMut(Head, &[f32]),
-    ) -> Result<(), NnError> {
-        let claim = cache.claim(h.dims()[1])?;
-        let (head_dim, theta) = (self.config.attention.head_dim, self.config.rope_theta);
-        let rotary = Rotary::new(claim.angles, head_dim, theta, &self.device);
-        let layers = heads.iter().map(|head| head.layer + 1).max().unwrap_or(0);
-        for (layer, block) in self.blocks[..layers].iter().enumerate() {
-            let here = heads.iter().filter(|head| head.layer == layer);
-            let mut probe = Probe {
-                heads: here.map(|head| head.head).collect(),
-                keys: keys.clone(),
-                weights: Vec::new(),
-            };
-            let continuation = Continuation {
-                start: claim.start,
-                rotary: &rotary,
-                cache: &mut claim.layers[layer],
-                probe: Some(&mut probe),
-            };
-            h = block.forward(h, Scope::Continuations(vec![continuation]));
-            for (head, weights) in probe.heads.into_iter().zip(probe.weights) {
-                visit(Head { layer, head }, &read(weights)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// Every head, layer by layer.
-    pub fn heads(&self) -> impl Iterator<Item = Head> {
-        let heads = self.config.attention.num_heads;
-        (0..self.blocks.len())
-            .flat_map(move |layer| (0..heads).map(move |head| Head { layer, head }))
-    }
-
     fn check_delay(&self) -> Result<(), NnError> {
         if self.config.ada_norm.is_some() && self.delay.is_none() {
             return Err(NnError::DelayMissing);
-        }
-        Ok(())
-    }
-
-    /// Whether these heads and keys are there.
-    fn check_probe(
-        &self,
-        heads: &[Head],
-        keys: &Range<usize>,
-        cache: &KvCache<B>,
-    ) -> Result<(), NnError> {
-        let [layers, count] = [self.blocks.len(), self.config.attention.num_heads];
-        let absent = |head: &&Head| head.layer >= layers || head.head >= count;
-        if let Some(Head { layer, head }) = heads.iter().find(absent) {
-            return Err(NnError::Shape {
-                subject: "layer and head",
-                found: vec![*layer, *head],
-                expected: format!("less than [{layers}, {count}]"),
-            });
-        }
-        if keys.is_empty() || keys.end > cache.len() {
-            return Err(NnError::Shape {
-                subject: "first and end of the keys",
-                found: vec![keys.start, keys.end],
-                expected: format!("some of the {} positions in the cache", cache.len()),
-            });
         }
         Ok(())
     }
@@ -337,6 +227,12 @@ impl<B: Backend> Decoder<B> {
         if batch != 1 || new == 0 || width != self.config.hidden_size {
             return Err(self.shape_error("embeddings", 1, embeddings.dims()));
         }
+        self.check_layers(cache)?;
+        cache.check_room(new)
+    }
+
+    /// Whether a cache is one of this decoder.
+    fn check_layers(&self, cache: &KvCache<B>) -> Result<(), NnError> {
         if cache.num_layers() != self.blocks.len() {
             return Err(NnError::Shape {
                 subject: "KV cache",
@@ -344,7 +240,7 @@ impl<B: Backend> Decoder<B> {
                 expected: format!("[{}], a layer for each of the decoder's", self.blocks.len()),
             });
         }
-        cache.check_room(new)
+        Ok(())
     }
 
     /// Scores of every vocabulary entry after each of the `last` positions of `hidden`, which is

@@ -22,7 +22,7 @@
 
 mod decoder;
 
-pub use decoder::{Decoder, Head};
+pub use decoder::{AttentionRequest, Decoder, Head};
 
 pub use burn_tensor::Tensor;
 pub use voxtral_checkpoint::Checkpoint;

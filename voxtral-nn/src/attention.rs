@@ -45,10 +45,12 @@ pub struct Continuation<'a, B: Backend> {
 pub struct Probe<B: Backend> {
     /// These query heads.
     pub heads: Vec<usize>,
+    /// At these of the new positions.
+    pub rows: Vec<usize>,
     /// As far as their attention falls on these positions of a plain cache.
     pub keys: Range<usize>,
-    /// For each of the heads, `[new, keys]`; see [`plain::attention_weights`].
-    pub weights: Vec<Tensor<B, 2>>,
+    /// `[heads, rows, keys]`, once they are written down; see [`plain::attention_weights`].
+    pub weights: Option<Tensor<B, 3>>,
 }
 
 /// `softmax(q kᵀ / √d) v` with grouped queries, between four projections.
@@ -101,15 +103,9 @@ impl<B: Backend> Attention<B> {
             num_kv_heads,
             head_dim,
         } = self.config;
-        let heads = |projection: &Linear<B>, heads| {
-            projection
-                .forward(x.clone())
-                .reshape([batch, time, heads, head_dim])
-                .swap_dims(1, 2)
-        };
-        let q = heads(&self.query, num_heads);
-        let k = heads(&self.key, num_kv_heads);
-        let v = heads(&self.value, num_kv_heads);
+        let q = self.heads(&self.query, &x, num_heads);
+        let k = self.heads(&self.key, &x, num_kv_heads);
+        let v = self.heads(&self.value, &x, num_kv_heads);
         let y = match scope {
             Scope::Windows(rotary) => self.windows(q, k, v, rotary),
             Scope::Continuations(parts) => self.continuations([q, k, v], parts),
@@ -118,6 +114,51 @@ impl<B: Backend> Attention<B> {
             .swap_dims(1, 2)
             .reshape([batch, time, num_heads * head_dim]);
         self.output.forward(y)
+    }
+
+    /// Writes down what `x`, `[1, time, width]`, attends to, and computes nothing else: the cache
+    /// gets the keys of these positions without their values, so they must be taken back.
+    pub fn probe(
+        &self,
+        x: &Tensor<B, 3>,
+        (start, rotary): (usize, &Rotary<B>),
+        cache: &mut LayerCache<B>,
+        probe: &mut Probe<B>,
+    ) {
+        let q = rotary.rotate(self.heads(&self.query, x, self.config.num_heads));
+        let k = rotary.rotate(self.heads(&self.key, x, self.config.num_kv_heads));
+        let k = cache.append_keys(start, k);
+        self.write_down(probe, q, k, start);
+    }
+
+    /// What the watched heads of a cache of so many positions attended to at some of them, as far as
+    /// it falls on these keys; nothing where the queries of one were not kept. Gives the heads, and
+    /// `[heads, positions, keys]`.
+    pub fn watched(
+        &self,
+        cache: &LayerCache<B>,
+        len: usize,
+        (at, keys): (&[usize], Range<usize>),
+    ) -> Option<(Vec<usize>, Tensor<B, 3>)> {
+        let (heads, q) = cache.watched(at)?;
+        let asked = (&*self.kv_heads(heads), keys);
+        let weights = plain::attention_weights(q, cache.keys(len), self.mask, at, asked);
+        Some((heads.to_vec(), weights))
+    }
+
+    /// The key heads of query heads.
+    fn kv_heads(&self, heads: &[usize]) -> Vec<usize> {
+        let group = self.config.num_heads / self.config.num_kv_heads;
+        heads.iter().map(|head| head / group).collect()
+    }
+
+    /// `[batch, time, width]` → `[batch, heads, time, head_dim]`
+    fn heads(&self, projection: &Linear<B>, x: &Tensor<B, 3>, heads: usize) -> Tensor<B, 4> {
+        let [batch, time, _] = x.dims();
+        projection
+            .forward(x.clone())
+            .reshape([batch, time, heads, self.config.head_dim])
+            .swap_dims(1, 2)
     }
 
     /// Every window attends to itself.
@@ -152,16 +193,24 @@ impl<B: Backend> Attention<B> {
             let (k, v) = part.cache.append(part.start, part.rotary.rotate(k), v);
             let end = part.start + positions.len();
             let q = part.rotary.rotate(q);
+            part.cache.watch_pass(end - 1, &q);
             if let Some(probe) = part.probe {
-                let weights = |&head: &usize| {
-                    let (q, k, keys) = (q.clone(), k.clone(), probe.keys.clone());
-                    plain::attention_weights(q, k, self.mask, end, (head, keys))
-                };
-                probe.weights = probe.heads.iter().map(weights).collect();
+                self.write_down(probe, q.clone(), k.clone(), part.start);
             }
             B::attend(q, k, v, self.mask, end)
         });
         Tensor::cat(attended.collect(), 2)
+    }
+
+    /// Writes down what new positions from `start` on attend to.
+    fn write_down(&self, probe: &mut Probe<B>, q: Tensor<B, 4>, k: Tensor<B, 4>, start: usize) {
+        if probe.heads.is_empty() || probe.rows.is_empty() {
+            return;
+        }
+        let q = plain::select(plain::select(q, 2, &probe.rows), 1, &probe.heads);
+        let at: Vec<usize> = probe.rows.iter().map(|row| start + row).collect();
+        let asked = (&*self.kv_heads(&probe.heads), probe.keys.clone());
+        probe.weights = Some(plain::attention_weights(q, k, self.mask, &at, asked));
     }
 }
 

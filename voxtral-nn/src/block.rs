@@ -1,10 +1,13 @@
 //! A pre-norm transformer layer.
 
+use std::ops::Range;
+
 use burn_tensor::{DType, Tensor};
 use voxtral_checkpoint::config;
 
 use crate::{
-    Attention, Backend, Linear, Loader, Mlp, NnError, Norm, Scope, attention::AttentionBias,
+    Attention, Backend, LayerCache, Linear, Loader, Mlp, NnError, Norm, Probe, Rotary, Scope,
+    attention::AttentionBias,
 };
 
 /// `h += attention(norm(h)); h += mlp(norm(h))`, of the encoder and of the decoder.
@@ -103,6 +106,28 @@ impl<B: Backend> Block<B> {
     /// See [`Attention::cache_dtype`].
     pub fn cache_dtype(&self) -> DType {
         self.attention.cache_dtype()
+    }
+
+    /// Writes down what `h` attends to and computes nothing else; see [`Attention::probe`].
+    pub fn probe(
+        &self,
+        h: Tensor<B, 3>,
+        place: (usize, &Rotary<B>),
+        cache: &mut LayerCache<B>,
+        probe: &mut Probe<B>,
+    ) {
+        let normed = self.attention_norm.forward(h);
+        self.attention.probe(&normed, place, cache, probe);
+    }
+
+    /// See [`Attention::watched`].
+    pub fn watched(
+        &self,
+        cache: &LayerCache<B>,
+        len: usize,
+        asked: (&[usize], Range<usize>),
+    ) -> Option<(Vec<usize>, Tensor<B, 3>)> {
+        self.attention.watched(cache, len, asked)
     }
 
     /// `[batch, time, width]` → the same shape; see [`Attention::forward`].

@@ -1,5 +1,7 @@
 //! Keys and values of the positions that were computed.
 
+mod watch;
+
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
@@ -7,6 +9,7 @@ use burn_tensor::{DType, Tensor};
 use voxtral_checkpoint::config::AttentionConfig;
 
 use crate::{Backend, NnError, Rotary};
+use watch::Watch;
 
 /// Keys and values of every layer, with a fixed capacity, written in place.
 ///
@@ -105,6 +108,7 @@ impl<B: Backend> KvCache<B> {
                 .map(|_| LayerCache {
                     keys: zeros(),
                     values: zeros(),
+                    watch: Watch::default(),
                 })
                 .collect(),
             len: 0,
@@ -224,7 +228,7 @@ impl<B: Backend> KvCache<B> {
             return Err(NnError::TakenBack { count, claimed });
         };
         self.claimed = left;
-        self.len -= count;
+        self.forget_from(self.len - count);
         Ok(())
     }
 
@@ -237,16 +241,50 @@ impl<B: Backend> KvCache<B> {
         if self.ring.is_some() {
             return Err(NnError::RingTruncated);
         }
-        self.len = self.len.min(len);
+        self.forget_from(self.len.min(len));
         self.claimed = 0;
         Ok(())
     }
 
     /// Forgets every position and keeps the memory.
     pub fn clear(&mut self) {
-        self.len = 0;
+        self.forget_from(0);
         self.anchor = 0;
         self.claimed = 0;
+    }
+
+    /// Keeps, from now on, the queries of these heads of a layer at the last position of each pass, so
+    /// that what they attend to can be asked behind it. In place of those that were watched before.
+    ///
+    /// # Errors
+    /// The cache is a ring, whose keys do not stay, or there is no such layer.
+    pub fn watch(&mut self, layer: usize, heads: &[usize]) -> Result<(), NnError> {
+        if self.ring.is_some() {
+            return Err(NnError::RingWatched);
+        }
+        let layers = self.layers.len();
+        let Some(found) = self.layers.get_mut(layer) else {
+            return Err(NnError::Shape {
+                subject: "layer",
+                found: vec![layer],
+                expected: format!("less than [{layers}]"),
+            });
+        };
+        found.watch = Watch::new(heads);
+        Ok(())
+    }
+
+    /// Every layer's memory.
+    pub fn layers(&self) -> &[LayerCache<B>] {
+        &self.layers
+    }
+
+    /// Forgets the positions from this one on.
+    fn forget_from(&mut self, len: usize) {
+        self.len = len;
+        for layer in &mut self.layers {
+            layer.watch.forget_from(len);
+        }
     }
 
     /// Turns all keys back, so that the oldest has the angle zero.
@@ -266,6 +304,7 @@ pub struct LayerCache<B: Backend> {
     // Taken out while they are written: a tensor with a second owner would be copied whole.
     keys: Option<Tensor<B, 4>>,
     values: Option<Tensor<B, 4>>,
+    watch: Watch<B>,
 }
 
 impl<B: Backend> LayerCache<B> {
@@ -281,6 +320,27 @@ impl<B: Backend> LayerCache<B> {
             write(&mut self.keys, start, keys),
             write(&mut self.values, start, values),
         )
+    }
+
+    /// The same of keys alone, for positions that nothing is to be gathered from.
+    pub fn append_keys(&mut self, start: usize, keys: Tensor<B, 4>) -> Tensor<B, 4> {
+        write(&mut self.keys, start, keys)
+    }
+
+    /// The keys of the first `len` positions of a plain cache.
+    pub(crate) fn keys(&self, len: usize) -> Tensor<B, 4> {
+        present(self.keys.as_ref()).clone().slice_dim(2, 0..len)
+    }
+
+    /// The watched heads, and their queries `[1, heads, positions, head_dim]` at these positions;
+    /// nothing where they were not kept.
+    pub(crate) fn watched(&self, at: &[usize]) -> Option<(&[usize], Tensor<B, 4>)> {
+        self.watch.queries(at)
+    }
+
+    /// Takes note of a pass whose queries, `[1, heads, new, head_dim]`, end at this position.
+    pub(crate) fn watch_pass(&mut self, last: usize, queries: &Tensor<B, 4>) {
+        self.watch.pass(last, queries);
     }
 
     fn grow(&mut self, positions: usize) {
@@ -302,7 +362,11 @@ impl<B: Backend> LayerCache<B> {
 
 /// Takes a cache's memory out, to be put back by the caller.
 fn take<B: Backend>(store: &mut Option<Tensor<B, 4>>) -> Tensor<B, 4> {
-    match store.take() {
+    present(store.take())
+}
+
+fn present<T>(memory: Option<T>) -> T {
+    match memory {
         Some(memory) => memory,
         // Only a panic between the taking and the putting back could have left the memory out.
         None => unreachable!("the cache's memory is put back after every write"),

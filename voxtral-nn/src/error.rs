@@ -46,6 +46,9 @@ pub enum NnError {
     /// A ring was to keep its beginning.
     #[error("KV cache is a ring, which cannot be truncated: clear it and run the positions again")]
     RingTruncated,
+    /// Attention is to be asked for behind the passes of a ring.
+    #[error("KV cache is a ring, which tells no attention later, expected a plain one")]
+    RingWatched,
     /// A decoder whose layers depend on the delay was run without one.
     #[error("decoder needs a delay, expected `Decoder::with_delay` before its first position")]
     DelayMissing,

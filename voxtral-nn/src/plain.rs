@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use burn_std::Bytes;
-use burn_tensor::{Bool, DType, Tensor, TensorData, activation::softmax};
+use burn_tensor::{Bool, DType, Int, Tensor, TensorData, activation::softmax};
 use voxtral_checkpoint::{config::Mask, dequantize};
 
 use crate::{Backend, Quantized, Weight};
@@ -132,37 +132,58 @@ pub fn attention<B: Backend>(
     Tensor::cat(blocks, 2)
 }
 
-/// `softmax(q kᵀ / √d + mask)` of one of the query heads, as far as it falls on the slots `kept`;
-/// gives `[queries, kept]`. Queries and keys are those of [`attention`], of a batch of one.
+/// `softmax(q kᵀ / √d + mask)`, as far as it falls on the keys `kept`; gives `[heads, rows, kept]`.
+///
+/// `q` is `[1, heads, rows, d]`, of rows at the positions `at`; `k` is `[1, kv_heads, keys, d]`, of
+/// the positions from 0 on. Each query head has its own of the key heads, `kv_heads`.
 pub fn attention_weights<B: Backend>(
     q: Tensor<B, 4>,
     k: Tensor<B, 4>,
     mask: Mask,
-    end: usize,
-    (head, kept): (usize, Range<usize>),
-) -> Tensor<B, 2> {
-    let [_, heads, queries, head_dim] = q.dims();
-    let [_, kv_heads, keys, _] = k.dims();
-    let kv_head = head / (heads / kv_heads);
-    let positions: Vec<usize> = (0..keys)
-        .map(|slot| end - 1 - (end - 1 - slot) % keys)
-        .collect();
-    let q = q.slice_dim(1, head..head + 1);
+    at: &[usize],
+    (kv_heads, kept): (&[usize], Range<usize>),
+) -> Tensor<B, 3> {
+    let [_, heads, rows, head_dim] = q.dims();
+    let keys = k.dims()[2];
+    let positions: Vec<usize> = (0..keys).collect();
     let q = q.mul_scalar((head_dim as f64).powf(-0.5));
-    let k = k.slice_dim(1, kv_head..kv_head + 1).cast(DType::F32);
-    let k = k.swap_dims(2, 3);
-    let blocks = ranges(queries, (SCORE_ELEMENTS / keys).max(1)).map(|block| {
-        let first = end - queries + block.start;
-        let asked = first..first + block.len();
-        let shape = [1, 1, block.len(), keys];
-        let mut scores = q.clone().slice_dim(2, block).matmul(k.clone());
-        if let Some(hidden) = hidden_keys::<B>(mask, asked, &positions, &scores.device()) {
-            scores = scores.mask_fill(hidden.expand(shape), f32::NEG_INFINITY);
-        }
-        softmax(scores, 3).slice_dim(3, kept.clone())
+    let blocks: Vec<_> = ranges(rows, (SCORE_ELEMENTS / (heads * keys)).max(1))
+        .map(|block| {
+            let asked = at[block.clone()].iter().copied();
+            (
+                hidden_keys::<B>(mask, asked, &positions, &q.device()),
+                block,
+            )
+        })
+        .collect();
+    let mut first = 0;
+    // Heads that share keys are rows of one product, as in `attend`.
+    let sharing = kv_heads.chunk_by(|a, b| a == b).map(|sharing| {
+        let (kv_head, count) = (sharing[0], sharing.len());
+        let q = q.clone().slice_dim(1, first..first + count);
+        first += count;
+        let k = k.clone().slice_dim(1, kv_head..kv_head + 1);
+        let k = k.cast(DType::F32).swap_dims(2, 3);
+        let weights = blocks.iter().map(|(hidden, block)| {
+            let q = q.clone().slice_dim(2, block.clone());
+            let q = q.reshape([1, 1, count * block.len(), head_dim]);
+            let shape = [1, count, block.len(), keys];
+            let mut scores = q.matmul(k.clone()).reshape(shape);
+            if let Some(hidden) = hidden {
+                scores = scores.mask_fill(hidden.clone().expand(shape), f32::NEG_INFINITY);
+            }
+            softmax(scores, 3).slice_dim(3, kept.clone())
+        });
+        Tensor::cat(weights.collect(), 2)
     });
-    let weights = Tensor::cat(blocks.collect(), 2);
-    weights.reshape([queries, kept.len()])
+    Tensor::cat(sharing.collect(), 1).reshape([heads, rows, kept.len()])
+}
+
+/// Some of `[batch, heads, time, d]`, by their numbers in this dimension.
+pub fn select<B: Backend>(x: Tensor<B, 4>, dim: usize, numbers: &[usize]) -> Tensor<B, 4> {
+    let numbers: Vec<i32> = numbers.iter().map(|&number| number as i32).collect();
+    let numbers = Tensor::<B, 1, Int>::from_data(numbers.as_slice(), &x.device());
+    x.select(dim, numbers)
 }
 
 /// Slots with keys that any of the queries at these positions may see.
@@ -209,7 +230,7 @@ fn attend<B: Backend>(
 /// `[1, 1, queries, keys]`, true where the key is hidden from the query; `None` if nothing is.
 fn hidden_keys<B: Backend>(
     mask: Mask,
-    asked: Range<usize>,
+    asked: impl ExactSizeIterator<Item = usize>,
     held: &[usize],
     device: &B::Device,
 ) -> Option<Tensor<B, 4, Bool>> {

@@ -1,25 +1,27 @@
 //! When the words of a clip were spoken, from the decoder's own attention to the audio.
 //!
-//! Each audio position of the prompt stands for 80 ms (or what the configuration makes of it). When
-//! the text is complete, its tokens are run once more, all at once, and some heads of attention are
-//! written down: those that go along with the speech, see [`heads`]. Their mean where a word's first
+//! Each audio position of the prompt stands for 80 ms (or what the configuration makes of it). Some
+//! heads of attention go along with the speech, see [`heads`]. Their mean where a word's first
 //! piece is written gives the word a place in the audio ([`attention`]); it starts where the sound at
 //! this place begins, as far as a pause tells. The idea is that of Whisper's word times; which
-//! heads to trust is not known beforehand here, but found out on the audio itself. Where none
+//! heads to trust is not known beforehand here, but found out on the audio itself: when the text is
+//! complete, its tokens are run once more, all at once, and every head is scored. Once they are known,
+//! the cache keeps their queries while the text is written, and nothing is run again. Where none
 //! aligns, there are no times.
 
 mod attention;
 mod heads;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use voxtral_audio::Audio;
-use voxtral_decoder::{Decoder, Head};
+use voxtral_audio::{Activity, Audio};
+use voxtral_decoder::{AttentionRequest, Decoder, Head};
 use voxtral_nn::{Backend, KvCache, NnError};
 
 use crate::{
-    PipelineError, Segment, Token, Voxtral, Word,
+    PipelineError, Segment, Token, Voxtral, Word, WordAttention,
     session::clip_time,
     words::{Onsets, Piece, Spelled, begins_word, spell},
 };
@@ -38,6 +40,8 @@ const ONSET: (Duration, Duration) = (Duration::from_millis(400), Duration::from_
 pub(crate) struct Aligner {
     onsets: Onsets,
     duration: Duration,
+    /// From the first sound to the end of the last; all where none stands out.
+    sound: Range<Duration>,
     sample_rate: u32,
     /// Length of the prompt, and its last token.
     prompt: (usize, u32),
@@ -45,6 +49,7 @@ pub(crate) struct Aligner {
     audio: Range<usize>,
     /// Samples of the clip in a position; it need not be whole.
     samples_per_position: f64,
+    keeps_attention: bool,
 }
 
 /// A text that was generated, with the cache that it left.
@@ -55,12 +60,11 @@ pub(crate) struct Spoken<'a, B: Backend> {
 }
 
 /// The tokens of a text, as a pass over them sees them.
-struct Text<'a> {
-    /// The token whose position predicts the first.
-    before: u32,
-    tokens: &'a [Token],
-    /// Whether a token begins a word: others are not asked where they look.
-    begins: Vec<bool>,
+struct Text {
+    /// What is run: at each token's place the one before, whose position predicts it.
+    inputs: Vec<u32>,
+    /// The places of tokens that begin words: others are not asked where they look.
+    begins: Vec<usize>,
 }
 
 impl Aligner {
@@ -69,6 +73,7 @@ impl Aligner {
         model: &Voxtral<B>,
         audio: &Audio,
         prompt: &[u32],
+        keeps_attention: bool,
     ) -> Option<Self> {
         let placeholder = model.placeholder().ok()?;
         let first = prompt.iter().position(|&id| id == placeholder)?;
@@ -77,18 +82,26 @@ impl Aligner {
         let samples_per_position = ours * f64::from(rate) / f64::from(model.sample_rate());
         let positions = (samples as f64 / samples_per_position).ceil() as usize;
         let places = prompt[first..].iter().take_while(|&&id| id == placeholder);
+        let activity = Activity::of(audio.samples(), rate);
+        let time = |sample: usize| clip_time(sample as u64, rate).min(audio.duration());
+        let sound = match activity.sound() {
+            [] => Duration::ZERO..audio.duration(),
+            [first, .., last] => time(first.start)..time(last.end),
+            [all] => time(all.start)..time(all.end),
+        };
         Some(Self {
             onsets: Onsets::of_clip(audio),
             duration: audio.duration(),
+            sound,
             sample_rate: rate,
             prompt: (prompt.len(), *prompt.last()?),
             audio: first..first + positions.min(places.count()),
             samples_per_position,
+            keeps_attention,
         })
     }
 
-    /// The words and their times; nothing, and a warning, where no head of attention goes along
-    /// with the speech.
+    /// The words and their times; nothing where no head of attention goes along with the speech.
     pub(crate) fn words<B: Backend>(
         &self,
         model: &Voxtral<B>,
@@ -99,34 +112,47 @@ impl Aligner {
         let Some(last) = words.last() else {
             return Ok(Some(Vec::new()));
         };
-        let tokens = &spoken.tokens[..=last.at as usize];
-        let mut begins = vec![false; tokens.len()];
-        words
-            .iter()
-            .for_each(|word| begins[word.at as usize] = true);
+        let before = spoken.tokens[..last.at as usize].iter();
+        let before = before.map(|token| token.id);
         let text = Text {
-            before: self.prompt.1,
-            tokens,
-            begins,
+            inputs: std::iter::once(self.prompt.1).chain(before).collect(),
+            begins: words.iter().map(|word| word.at as usize).collect(),
         };
-        spoken.cache.truncate(self.prompt.0 - 1)?;
-        let attention = self.aligned(model, &text, words.len(), spoken.cache)?;
+        let attention = self.aligned(model, &text, spoken.cache)?;
         let Some(attention) = attention else {
-            tracing::warn!(
-                "no head of attention goes along with the speech: the words have no times"
-            );
             return Ok(None);
         };
-        Ok(Some(self.timed(words, &attention.path())))
+        let path = attention.path();
+        let mut words = self.timed(words, &path);
+        if self.keeps_attention {
+            for ((word, row), place) in words.iter_mut().zip(attention.rows()).zip(path) {
+                word.attention = Some(Box::new(self.attention_of_word(row, place)));
+            }
+        }
+        Ok(Some(words))
     }
 
-    /// The text as one segment that takes the whole clip, where nothing tells more; none of no text.
-    pub(crate) fn whole(&self, text: &str) -> Vec<Segment> {
+    /// A word's attention to audio positions, and its place among them.
+    fn attention_of_word(&self, row: &[(usize, f32)], place: usize) -> WordAttention {
+        let stretch = self.samples_per_position / f64::from(self.sample_rate);
+        let time = |position: usize| Duration::from_secs_f64(position as f64 * stretch);
+        WordAttention {
+            weights: row
+                .iter()
+                .map(|(at, weight)| (time(*at), *weight))
+                .collect(),
+            place: time(place),
+            stretch: time(1),
+        }
+    }
+
+    /// The text as one segment where there is sound, if nothing tells more; none of no text.
+    pub(crate) fn whole(&self, text: &str, confidence: Option<f32>) -> Vec<Segment> {
         let segment = Segment {
-            start: Duration::ZERO,
-            end: self.duration,
+            start: self.sound.start,
+            end: self.sound.end,
             text: text.to_owned(),
-            confidence: None,
+            confidence,
             words: Vec::new(),
         };
         Some(segment)
@@ -140,80 +166,115 @@ impl Aligner {
     fn aligned<B: Backend>(
         &self,
         model: &Voxtral<B>,
-        text: &Text<'_>,
-        words: usize,
+        text: &Text,
         cache: &mut KvCache<B>,
     ) -> Result<Option<Attention>, PipelineError> {
         let decoder = &model.decoder;
+        let words = text.begins.len();
+        let watched = self.watched(decoder, text, cache)?;
+        cache.truncate(self.prompt.0 - 1)?;
         if let Some(known) = model.known_heads.get() {
-            let attention = self.mean(decoder, text, &known, cache)?;
+            let attention = match watched {
+                Some(attention) => attention,
+                None => self.mean(decoder, text, &known, cache)?,
+            };
             // One word alone explains nothing, see `Attention::explained`.
             if words < 2 || attention.explained(&attention.path()) >= ALIGNS {
                 return Ok(Some(attention));
             }
         }
-        let heads = choose(self.score(decoder, text, cache)?);
+        let (tokens, positions) = CHOOSING;
+        let beginning = text.first(tokens);
+        let end = self.audio.end.min(self.audio.start + positions);
+        let aligned = self.score(decoder, &beginning, self.audio.start..end, cache)?;
+        let scored = aligned.iter().map(|(head, (score, _))| (*head, *score));
+        let heads = choose(scored.collect());
         tracing::debug!("heads that align: {heads:?}");
         if heads.is_empty() {
             return Ok(None);
         }
         model.known_heads.learn(&heads, words);
-        Ok(Some(self.mean(decoder, text, &heads, cache)?))
+        if beginning.begins.len() < words || end < self.audio.end {
+            return Ok(Some(self.mean(decoder, text, &heads, cache)?));
+        }
+        let chosen = heads.iter().filter_map(|head| aligned.get(head));
+        let chosen = chosen.map(|(_, attention)| attention);
+        Ok(Some(Attention::mean(self.audio.len(), chosen)))
     }
 
-    /// What each head explains of the beginning of the text.
+    /// The heads that explain something of a text, what they explain, and their attention to these
+    /// positions.
     fn score<B: Backend>(
         &self,
         decoder: &Decoder<B>,
-        text: &Text<'_>,
+        text: &Text,
+        keys: Range<usize>,
         cache: &mut KvCache<B>,
-    ) -> Result<Vec<(Head, f32)>, NnError> {
-        let (tokens, positions) = CHOOSING;
-        let text = text.first(tokens);
-        let end = self.audio.end.min(self.audio.start + positions);
-        let keys = self.audio.start..end;
+    ) -> Result<BTreeMap<Head, (f32, Attention)>, NnError> {
         let all: Vec<Head> = decoder.heads().collect();
-        let mut scored = Vec::new();
-        let embeddings = decoder.embed(&text.inputs())?;
-        decoder.attention(embeddings, cache, &all, keys.clone(), |head, weights| {
-            let mut attention = Attention::new(keys.len());
-            text.add(&mut attention, 0, weights, keys.len());
-            // What is nowhere explains nothing.
-            if attention.mass() >= ALIGNS {
-                let path = attention.path();
-                scored.push((head, attention.explained(&path)));
-            }
-        })?;
+        let mut scored = BTreeMap::new();
+        let asked = text.ask(&all, keys.clone());
+        decoder.attention(
+            decoder.embed(&text.inputs)?,
+            cache,
+            &asked,
+            |head, weights| {
+                let mut attention = Attention::new(keys.len());
+                attention.extend(weights);
+                // What is nowhere explains nothing.
+                if attention.mass() >= ALIGNS {
+                    let score = attention.explained(&attention.path());
+                    if score >= ALIGNS {
+                        scored.insert(head, (score, attention));
+                    }
+                }
+            },
+        )?;
         Ok(scored)
+    }
+
+    /// The mean attention of the heads that the cache has watched, if it has.
+    fn watched<B: Backend>(
+        &self,
+        decoder: &Decoder<B>,
+        text: &Text,
+        cache: &KvCache<B>,
+    ) -> Result<Option<Attention>, NnError> {
+        let keys = self.audio.clone();
+        let first = self.prompt.0 - 1;
+        let at: Vec<usize> = text.begins.iter().map(|row| first + row).collect();
+        let mut each = Vec::new();
+        let visit = |_, weights: &[f32]| {
+            let mut attention = Attention::new(keys.len());
+            attention.extend(weights);
+            each.push(attention);
+        };
+        let told = decoder.watched(cache, &at, keys.clone(), visit)?;
+        Ok(told.then(|| Attention::mean(keys.len(), each.iter())))
     }
 
     /// The mean attention of these heads.
     fn mean<B: Backend>(
         &self,
         decoder: &Decoder<B>,
-        text: &Text<'_>,
+        text: &Text,
         heads: &[Head],
         cache: &mut KvCache<B>,
     ) -> Result<Attention, NnError> {
         let keys = self.audio.clone();
-        let mut attention = Attention::new(keys.len());
-        let (mut sum, mut added, mut row) = (Vec::new(), 0, 0);
-        let embeddings = decoder.embed(&text.inputs())?;
-        decoder.attention(embeddings, cache, heads, keys.clone(), |_, weights| {
-            sum.resize(weights.len(), 0.0_f32);
-            for (sum, weight) in sum.iter_mut().zip(weights) {
-                *sum += weight / heads.len() as f32;
-            }
-            added += 1;
-            // The same positions of all heads come behind each other.
-            if added == heads.len() {
-                text.add(&mut attention, row, &sum, keys.len());
-                row += sum.len() / keys.len();
-                sum.clear();
-                added = 0;
-            }
-        })?;
-        Ok(attention)
+        let mut each = BTreeMap::new();
+        let asked = text.ask(heads, keys.clone());
+        decoder.attention(
+            decoder.embed(&text.inputs)?,
+            cache,
+            &asked,
+            |head, weights| {
+                let attention = each.entry(head);
+                let attention = attention.or_insert_with(|| Attention::new(keys.len()));
+                attention.extend(weights);
+            },
+        )?;
+        Ok(Attention::mean(keys.len(), each.values()))
     }
 
     /// Words at these audio positions.
@@ -241,39 +302,29 @@ impl Aligner {
                 start: time(start),
                 end: time(self.onsets.fade(heard, next).max(start)),
                 confidence: Some(word.confidence),
+                attention: None,
                 spaced: word.spaced,
             })
             .collect()
     }
 }
 
-impl Text<'_> {
+impl Text {
     /// The first so many tokens.
     fn first(&self, count: usize) -> Self {
-        let count = count.min(self.tokens.len());
+        let begins = self.begins.iter().filter(|at| **at < count);
         Self {
-            before: self.before,
-            tokens: &self.tokens[..count],
-            begins: self.begins[..count].to_vec(),
+            inputs: self.inputs.iter().copied().take(count).collect(),
+            begins: begins.copied().collect(),
         }
     }
 
-    /// What is run: at each token's place the one before, whose position predicts it.
-    fn inputs(&self) -> Vec<u32> {
-        let before = self.tokens.iter().map(|token| token.id);
-        std::iter::once(self.before)
-            .chain(before)
-            .take(self.tokens.len())
-            .collect()
-    }
-
-    /// Adds the rows of words among these, `[rows, positions]`, of which this is the first.
-    fn add(&self, attention: &mut Attention, first: usize, weights: &[f32], positions: usize) {
-        let rows = weights.chunks_exact(positions);
-        for (row, begins) in rows.zip(&self.begins[first..]) {
-            if *begins {
-                attention.push(row);
-            }
+    /// What these heads attend to where words begin.
+    fn ask<'a>(&'a self, heads: &'a [Head], keys: Range<usize>) -> AttentionRequest<'a> {
+        AttentionRequest {
+            heads,
+            rows: &self.begins,
+            keys,
         }
     }
 }

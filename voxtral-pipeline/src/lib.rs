@@ -74,7 +74,7 @@ pub use segments::{Segment, Segmenter};
 pub use session::{Session, SessionOptions};
 pub use transcribe::{OnWindow, TranscribeOptions, Transcription};
 pub use transcript::{Alternative, Finish, Step, Timings, Token, Transcript};
-pub use words::Word;
+pub use words::{Word, WordAttention};
 
 pub use voxtral_audio::{Audio, Decoder};
 pub use voxtral_nn::{Backend, Precision};

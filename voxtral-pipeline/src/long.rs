@@ -464,8 +464,12 @@ impl Recording {
     }
 
     pub(crate) fn finish(mut self) -> Transcript {
+        let _about = self.span.clone().entered();
         if !self.timed {
             self.transcript.words = None;
+            if self.options.word_times {
+                self.transcript.warn_of_missing_times();
+            }
         }
         let longest = self.languages.into_values();
         let longest = longest.max_by(|(a, ..), (b, ..)| a.total_cmp(b));

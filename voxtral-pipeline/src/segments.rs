@@ -124,6 +124,7 @@ mod tests {
             start: Duration::from_millis(start),
             end: Duration::from_millis(end),
             confidence: None,
+            attention: None,
             spaced: text.starts_with(' '),
         }
     }

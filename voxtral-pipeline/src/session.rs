@@ -506,6 +506,7 @@ impl<B: Backend> Session<'_, B> {
                 start: time(word.start),
                 end: time(word.end),
                 confidence: Some(word.confidence),
+                attention: None,
                 spaced: word.spaced,
             })
             .collect();

@@ -41,10 +41,15 @@ pub struct TranscribeOptions {
     /// guesses none.
     pub one_by_one: bool,
     /// Whether a model that takes clips finds out when the words were spoken, in
-    /// [`Transcript::words`] and [`Transcript::segments`]: one more pass over the tokens, see
+    /// [`Transcript::words`] and [`Transcript::segments`]: one more pass over the tokens where it is
+    /// not known yet which heads of attention tell, see
     /// [`Timings::alignment`](crate::Timings::alignment). Where its attention does not tell, there
-    /// are no words, the text is one segment, and a warning says so. A Realtime model tells times in any case.
+    /// are no words, the text is one segment, and a warning says so. A Realtime model tells times in
+    /// any case.
     pub word_times: bool,
+    /// Whether words with such times keep what these come from, in
+    /// [`Word::attention`](crate::Word::attention).
+    pub keeps_attention: bool,
     /// Stops the work from another thread.
     pub cancel: Cancel,
     /// Told how far the audio is: encoded, which comes before the first step of a model that takes
@@ -205,7 +210,11 @@ impl<'m, B: Backend> Transcription<'m, B> {
             return Err(PipelineError::Unfinished);
         }
         match self.engine {
-            Engine::Clip(clip) => clip.finish(),
+            Engine::Clip(clip) => {
+                let transcript = clip.finish()?;
+                transcript.warn_of_missing_times();
+                Ok(transcript)
+            }
             Engine::Stream(mut stream) => {
                 let mut transcript = stream.session.finish()?;
                 transcript.truncated = stream.source.truncated();
@@ -282,9 +291,14 @@ impl<'m, B: Backend> Clip<'m, B> {
         // All but what asks for the transcript.
         let unknown_language = finds_language.then(|| prompt.len() - 1);
         let wanted = options.word_times.then_some(&prompt);
-        let aligner = wanted.and_then(|prompt| Aligner::new(model, audio, prompt));
+        let aligner =
+            wanted.and_then(|prompt| Aligner::new(model, audio, prompt, options.keeps_attention));
+        let mut cache = model.decoder.new_cache(prompt.len() + limit);
+        if let (Some(_), Some(heads)) = (&aligner, model.known_heads.get()) {
+            model.decoder.watch(&mut cache, &heads)?;
+        }
         let task = Task {
-            cache: model.decoder.new_cache(prompt.len() + limit),
+            cache,
             prompt,
             limit,
             sampler,
@@ -325,7 +339,7 @@ impl<'m, B: Backend> Clip<'m, B> {
             None => None,
         };
         let asked = self.language.map(|language| language.to_string());
-        Ok(Transcript {
+        let mut transcript = Transcript {
             text: written.text.trim_end().to_owned(),
             language: asked.or_else(|| Some(detected.as_ref()?.language.clone())),
             language_detected: detected,
@@ -334,17 +348,18 @@ impl<'m, B: Backend> Clip<'m, B> {
             finish: written.finish,
             stop: written.stop,
             truncated: self.truncated,
-            segments: match (&words, self.aligner) {
-                (Some(words), _) => Some(segments(words)),
-                (None, Some(aligner)) => Some(aligner.whole(written.text.trim())),
-                (None, None) => None,
-            },
+            segments: words.as_deref().map(segments),
             words,
             gaps: Vec::new(),
             warnings: Vec::new(),
             tokens: written.tokens,
             timings: written.timings,
-        })
+        };
+        if let (None, Some(aligner)) = (&transcript.words, self.aligner) {
+            let text = transcript.text.trim();
+            transcript.segments = Some(aligner.whole(text, transcript.confidence()));
+        }
+        Ok(transcript)
     }
 }
 

@@ -7,6 +7,7 @@ use voxtral_tokenizer::{TextDecoder, Tokenizer};
 
 use crate::{
     Choice, DetectedLanguage, Gap, SamplingOptions, Segment, Warning, Word, sample::StopStrings,
+    words::geometric_mean,
 };
 
 /// One generated token.
@@ -78,7 +79,7 @@ pub struct Timings {
     /// Finding out the language.
     #[serde(serialize_with = "seconds")]
     pub language: Duration,
-    /// The decoder once more over the tokens, for the times of words.
+    /// Finding out the times of words.
     #[serde(serialize_with = "seconds", skip_serializing_if = "Duration::is_zero")]
     pub alignment: Duration,
     /// Runs of the decoder over those tokens: fewer where it was guessed what they are.
@@ -126,6 +127,31 @@ pub struct Transcript {
     pub tokens: Vec<Token>,
     /// Where the time went.
     pub timings: Timings,
+}
+
+impl Transcript {
+    /// The geometric mean of the probabilities of its tokens; the end token says nothing of the words.
+    pub(crate) fn confidence(&self) -> Option<f32> {
+        let mut tokens = &self.tokens[..];
+        if self.finish == Finish::Stop
+            && self.stop.is_none()
+            && let Some((_, text)) = tokens.split_last()
+        {
+            tokens = text;
+        }
+        let logprobs = tokens.iter().map(|token| token.logprob);
+        (!tokens.is_empty()).then(|| geometric_mean(logprobs))
+    }
+
+    /// Warns where times were asked for and the text has none, as segments without words tell.
+    pub(crate) fn warn_of_missing_times(&self) {
+        if self.words.is_none() && self.segments.is_some() && !self.text.trim().is_empty() {
+            tracing::warn!(
+                "no head of attention goes along with the speech: words have no times, segments \
+                 those of the sound around them"
+            );
+        }
+    }
 }
 
 impl Timings {

@@ -24,7 +24,8 @@ pub(crate) struct LongArgs {
     /// option was stopped. It is deleted at the end.
     #[arg(long)]
     pub(crate) resume: bool,
-    /// Tell how far the work is in JSON lines on stderr, for programs.
+    /// Tell how far the work is in JSON lines on stderr, for programs; of files that are transcribed
+    /// together, when each is finished.
     #[arg(long)]
     pub(crate) json_progress: bool,
 }

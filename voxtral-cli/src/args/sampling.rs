@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use clap::Args;
+use clap::{Args, error::ErrorKind};
 use voxtral_pipeline::{PipelineError, SamplingOptions};
 
 /// The options of every command that makes tokens.
@@ -76,6 +76,15 @@ pub(crate) struct SamplingArgs {
 }
 
 impl SamplingArgs {
+    /// Refuses what only JSON has a place for where that is not written.
+    pub(crate) fn check(&self, writes_json: bool) -> Result<(), clap::Error> {
+        if self.logprobs.is_some() && !writes_json {
+            let message = "`--logprobs` has no place in this format: add `--format json`\n";
+            return Err(clap::Error::raw(ErrorKind::ArgumentConflict, message));
+        }
+        Ok(())
+    }
+
     /// The options, with those of `default` where none was given.
     ///
     /// Options that cannot go together are an error.

@@ -125,7 +125,6 @@ impl Task for Work<'_> {
             sound: &sound,
             transcript: transcript.as_ref(),
             alignment: args.alignment,
-            attention: None,
         };
         output::write_file(self.picture, &plot::draw(&picture)?)?;
         notice(
@@ -140,6 +139,7 @@ impl Work<'_> {
     fn transcribe<B: Backend>(&self, model: &Voxtral<B>) -> Result<Transcript> {
         let options = TranscribeOptions {
             word_times: true,
+            keeps_attention: self.args.alignment,
             cancel: self.cancel.clone(),
             ..TranscribeOptions::default()
         };

@@ -13,7 +13,7 @@ use plotters::{
 };
 use voxtral_pipeline::{Doubt, Transcript};
 
-use super::{Area, DOUBT, FONT, GAP, INK, LEFT, Picture, SILENCE, Time, clock, words};
+use super::{Area, DOUBT, FONT, GAP, INK, LEFT, Picture, SILENCE, Time, alignment, clock, words};
 use crate::sound::Sound;
 
 const WAVE: RGBColor = RGBColor(44, 82, 130);
@@ -258,7 +258,7 @@ fn tick_label(seconds: f64, step: f64) -> String {
 }
 
 /// What the colours mean.
-pub(super) fn legend(root: &Area<'_>, top: i32) -> Result<()> {
+pub(super) fn legend(root: &Area<'_>, top: i32, picture: &Picture<'_>) -> Result<()> {
     let style = || text(14, INK, HPos::Left, VPos::Center);
     let middle = top + 18;
     let mut left = LEFT;
@@ -277,12 +277,19 @@ pub(super) fn legend(root: &Area<'_>, top: i32) -> Result<()> {
     }
     left += 110;
     write("1", &mut left)?;
-    let patches = [
+    let mut patches = vec![
         ("not known", words::color(None)),
         ("silence", SILENCE),
-        ("no text though it is loud", GAP),
+        ("loud, no text", GAP),
         ("doubtful text", DOUBT),
     ];
+    if picture.alignment {
+        patches.push(("word", alignment::SPAN));
+    }
+    if picture.alignment && alignment::is_attended(picture.transcript) {
+        patches.push(("attention", heat(0.6)));
+        patches.push(("path", alignment::PATH));
+    }
     for (words, color) in patches {
         left += 14;
         let patch = [(left, middle - 8), (left + 26, middle + 8)];

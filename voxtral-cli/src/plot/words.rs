@@ -4,15 +4,12 @@ use std::ops::Range;
 
 use anyhow::Result;
 use plotters::{
-    prelude::{Circle, Color, PathElement, Pixel, RGBColor, Rectangle, Text},
-    style::{
-        BLACK, WHITE,
-        text_anchor::{HPos, VPos},
-    },
+    prelude::{Color, RGBColor, Rectangle, Text},
+    style::text_anchor::{HPos, VPos},
 };
 use voxtral_pipeline::{Transcript, Word};
 
-use super::{Area, INK, Picture, Time, panels};
+use super::{Area, INK, Time, panels};
 use crate::sound::Sound;
 
 /// Rows of a lane: a box and the word below it.
@@ -97,63 +94,4 @@ impl<'a> Lanes<'a> {
         panels::label(root, &rows, &["words"])?;
         panels::frame(root, &rows, time)
     }
-}
-
-/// Steps over time: the attention of each, if it is known, and the path through them; else words,
-/// each in a row of its own.
-pub(super) fn alignment(
-    root: &Area<'_>,
-    rows: Range<i32>,
-    picture: &Picture<'_>,
-    time: &Time,
-) -> Result<()> {
-    let rows = rows.start..rows.end - 8;
-    let words = picture.transcript.and_then(|it| it.words.as_deref());
-    let mut path = Vec::new();
-    let label = if let Some(attention) = &picture.attention {
-        let frames = attention.frames.max(1);
-        let steps = attention.weights.len() / frames;
-        let height = rows.end - rows.start;
-        for column in time.columns() {
-            let share = time.share(column).start;
-            let frame = ((share * frames as f64) as usize).min(frames - 1);
-            for row in 0..height {
-                let step = row as usize * steps / height as usize;
-                let weight = attention.weights.get(step * frames + frame);
-                let pixel = (column, rows.start + row);
-                let color = panels::heat(weight.copied().unwrap_or(0.0));
-                root.draw(&Pixel::new(pixel, color))?;
-            }
-        }
-        for (step, &frame) in attention.path.iter().enumerate() {
-            let seconds = time.duration * (frame as f64 + 0.5) / frames as f64;
-            path.push((time.column(seconds), middle(&rows, step, steps)));
-        }
-        "tokens"
-    } else {
-        let words = words.unwrap_or_default();
-        for (index, word) in words.iter().enumerate() {
-            let row = middle(&rows, index, words.len());
-            path.push((time.column(word.start.as_secs_f64()), row));
-            path.push((time.column(word.end.as_secs_f64()), row));
-        }
-        "words"
-    };
-    let over = if picture.attention.is_some() {
-        WHITE
-    } else {
-        BLACK
-    };
-    for point in path.iter().filter(|_| path.len() < 400) {
-        root.draw(&Circle::new(*point, 3, over.filled()))?;
-    }
-    root.draw(&PathElement::new(path, over.stroke_width(2)))?;
-    panels::label(root, &rows, &["alignment", label, "downwards"])?;
-    panels::frame(root, &rows, time)
-}
-
-/// The middle of a row among so many.
-fn middle(rows: &Range<i32>, row: usize, count: usize) -> i32 {
-    let height = f64::from(rows.end - rows.start);
-    rows.start + ((row as f64 + 0.5) / count.max(1) as f64 * height) as i32
 }

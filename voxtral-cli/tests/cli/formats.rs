@@ -48,7 +48,10 @@ fn several_formats_are_written_at_once() {
 
     let object: Value = serde_json::from_str(&read("json")).unwrap();
     assert_eq!(object["task"], "transcribe");
-    assert_eq!(format!("{}\n", object["text"].as_str().unwrap()), read("txt"));
+    assert_eq!(
+        format!("{}\n", object["text"].as_str().unwrap()),
+        read("txt")
+    );
     let segments = object["segments"].as_array().unwrap();
     assert!(segments.len() > 1);
     for (index, segment) in segments.iter().enumerate() {
@@ -69,11 +72,18 @@ fn several_formats_are_written_at_once() {
     let mut reader = csv::Reader::from_reader(csv.as_bytes());
     let rows: Vec<_> = reader.records().map(Result::unwrap).collect();
     let tsv = read("tsv");
-    let lines: Vec<Vec<&str>> = tsv.lines().skip(1).map(|l| l.split('\t').collect()).collect();
+    let lines: Vec<Vec<&str>> = tsv
+        .lines()
+        .skip(1)
+        .map(|l| l.split('\t').collect())
+        .collect();
     assert_eq!((rows.len(), lines.len()), (segments.len(), segments.len()));
     for ((row, line), segment) in rows.iter().zip(&lines).zip(segments) {
         let start = (segment["start"].as_f64().unwrap() * 1000.0).round();
-        assert_eq!((&row[0], line[0]), (&*start.to_string(), &*start.to_string()));
+        assert_eq!(
+            (&row[0], line[0]),
+            (&*start.to_string(), &*start.to_string())
+        );
         assert_eq!(row[2], *segment["text"].as_str().unwrap());
         assert_eq!(line[2], segment["text"]);
     }
@@ -87,7 +97,10 @@ fn subtitles_keep_to_the_layout_and_can_be_read() {
     let layout = ["--max-line-width", "12", "--max-line-count", "2"];
     let srt = realtime(&scene, &[&[STREAM, "-f", "srt"][..], &layout].concat());
     let cues = cues(&srt);
-    let all: Vec<&str> = cues.iter().flat_map(|cue| cue.2.split_whitespace()).collect();
+    let all: Vec<&str> = cues
+        .iter()
+        .flat_map(|cue| cue.2.split_whitespace())
+        .collect();
     assert_eq!(
         all.join(" "),
         "seven two nine four zero five eight three six"
@@ -133,7 +146,10 @@ fn words_are_highlighted_and_listed_where_asked() {
     assert_eq!(listed.len(), words.len());
     for (one, other) in listed.iter().zip(words) {
         assert_eq!(one["word"].as_str().unwrap().trim(), other["word"]);
-        assert_eq!((&one["start"], &one["end"]), (&other["start"], &other["end"]));
+        assert_eq!(
+            (&one["start"], &one["end"]),
+            (&other["start"], &other["end"])
+        );
     }
 }
 
@@ -192,14 +208,7 @@ fn what_cannot_go_together_is_refused_before_anything_is_loaded() {
             &["`--translate fr`", "no times", "`--format srt`"],
         ),
         (
-            &[
-                "--translate",
-                "fr",
-                "-f",
-                "text,csv",
-                "--output-dir",
-                "out",
-            ],
+            &["--translate", "fr", "-f", "text,csv", "--output-dir", "out"],
             &["no times", "`--format csv`"],
         ),
     ] {

@@ -7,16 +7,16 @@ use std::process::Stdio;
 use crate::scene::{EN, EN_WORDS, FR, RATE, Scene, assert_says, spoken, write_wav};
 
 /// An utterance again and again, with a second of silence behind each.
-fn conversation(scene: &Scene, name: &str, turns: usize) {
+pub(crate) fn conversation(scene: &Scene, name: &str, turns: usize) {
     let mut turn = spoken();
     turn.extend([0; RATE as usize]);
     write_wav(&scene.path(name), 1, RATE, 16, turn.repeat(turns));
 }
 
 /// Windows that have one turn each.
-const WINDOW: [&str; 2] = ["--window", "6"];
+pub(crate) const WINDOW: [&str; 2] = ["--window", "6"];
 
-fn turns(count: usize) -> String {
+pub(crate) fn turns(count: usize) -> String {
     format!("{}\n", vec![EN_WORDS; count].join(" "))
 }
 
@@ -141,6 +141,32 @@ fn progress_is_json_for_programs_and_nothing_where_nobody_looks() {
     assert_eq!(ran.stderr, "");
 }
 
+#[test]
+fn files_that_are_transcribed_together_tell_programs_when_they_are_finished() {
+    let scene = Scene::new();
+    conversation(&scene, "talk.wav", 3);
+    warble(&scene);
+    let arguments = ["-q", "talk.wav", "warble.wav", "--json-progress"];
+    let end = ["--batch-size", "3", "--logit-bias", "2=100"];
+    let ran = scene.transcribe(&[&arguments, &WINDOW[..], &end].concat());
+    ran.ok();
+    let lines: Vec<serde_json::Value> = ran
+        .stderr
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let finished = lines.iter().filter(|line| line["event"] == "progress");
+    let finished = finished.map(|line| (&line["file"], line["done"] == line["total"]));
+    let finished: Vec<_> = finished.collect();
+    let all = ["talk.wav", "warble.wav"].map(serde_json::Value::from);
+    assert_eq!(finished, [(&all[0], true), (&all[1], true)]);
+    let gaps = lines.iter().filter(|line| line["event"] == "gap");
+    assert!(
+        gaps.clone().any(|line| line["file"] == "warble.wav"),
+        "{lines:?}"
+    );
+}
+
 /// Lines of a journal that are windows.
 fn windows(journal: &str) -> usize {
     journal.lines().count().saturating_sub(1)
@@ -195,6 +221,12 @@ fn a_killed_run_is_resumed_and_no_window_is_heard_twice() {
         &scene.transcribe(&other).error(1),
         &["language", "same file, model and options"],
     );
+    // What has no word times yet does not go on as what needs them.
+    scene.write("talk.srt.journal", &journal);
+    let timed = ["-q", "talk.wav", "-f", "srt", "-o", "talk.srt", "--resume"];
+    let timed = scene.transcribe(&[&timed, &WINDOW[..]].concat());
+    assert_says(&timed.error(1), &["talk.srt.journal", "word times"]);
+    fs::remove_file(scene.path("talk.srt.journal")).unwrap();
     assert_eq!(scene.read("talk.txt.journal"), journal);
 
     let ran = scene.run(&arguments);

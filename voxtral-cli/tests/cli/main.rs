@@ -12,6 +12,8 @@ mod chat_input;
 mod chat_lines;
 mod chat_meaning;
 mod context;
+mod formats;
+mod inspect;
 #[cfg(unix)]
 mod interrupt;
 #[cfg(unix)]
@@ -21,6 +23,7 @@ mod long;
 mod mic;
 mod model;
 mod output;
+mod png;
 mod quantize;
 mod scene;
 #[cfg(target_os = "linux")]

@@ -3,7 +3,9 @@
 use std::fs;
 
 use serde_json::{Map, Value};
-use voxtral_checkpoint::{Checkpoint, ConvertOptions, Form, convert};
+use voxtral_checkpoint::{
+    Checkpoint, ConvertOptions, Form, RandomModel, RandomOptions, convert, random_checkpoint,
+};
 
 use crate::scene::{EN, EN_WORDS, Scene, assert_says, repository};
 
@@ -327,6 +329,51 @@ fn a_model_in_the_cache_is_used_offline_listed_and_inspected() {
     assert_says(scene.run(&["models"]).ok(), &["org/digits", "incomplete"]);
     let error = scene.run(&["inspect", "org/digits"]).error(1);
     assert_says(&error, &["lacks `model.safetensors`", "fetch it first"]);
+}
+
+/// Random weights attend to nothing in order: no word's time is invented, and that is told once.
+#[test]
+fn a_model_of_which_no_head_aligns_gives_segments_without_words() {
+    let scene = demo();
+    let options = RandomOptions {
+        tokenizer: Some(scene.path("model/tekken.json")),
+        ..RandomOptions::new(RandomModel::File(scene.path("model/config.json")))
+    };
+    random_checkpoint(&options, scene.path("random"), &mut |_| {
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
+    let arguments = [
+        EN,
+        "-m",
+        "./random",
+        "-f",
+        "json,srt",
+        "--output-dir",
+        "out",
+    ];
+    let any = [
+        "--temperature",
+        "1",
+        "--window",
+        "2",
+        "--max-new-tokens",
+        "20",
+    ];
+    let ran = scene.transcribe(&[&arguments[..], &any].concat());
+    ran.ok();
+    let told = ran
+        .stderr
+        .matches("no head of attention goes along with the speech")
+        .count();
+    assert_eq!(told, 1, "{}", ran.stderr);
+    assert_says(&ran.stderr, &["warning: ", "digits-en.wav"]);
+    let json: Value = serde_json::from_str(&scene.read("out/digits-en.json")).unwrap();
+    assert!(json.get("words").is_none_or(Value::is_null), "{json}");
+    let segments = json["segments"].as_array().unwrap();
+    assert!(!segments.is_empty() && segments.iter().all(|it| it.get("words").is_none()));
+    let srt = scene.read("out/digits-en.srt");
+    assert!(srt.matches(" --> ").count() >= segments.len(), "{srt}");
 }
 
 #[test]

@@ -159,6 +159,7 @@ mod full {
     use std::process::Command;
 
     use super::*;
+    use crate::long::{WINDOW, conversation, turns};
     use crate::scene::Ran;
 
     #[test]
@@ -194,6 +195,28 @@ mod full {
             .env("HF_HUB_OFFLINE", "1")
             .env_remove("VOXTRAL_MODEL");
         Ran::of(&mut shell)
+    }
+
+    #[test]
+    fn a_disk_that_fills_up_under_a_journal_loses_no_finished_window() {
+        let scene = Scene::new();
+        conversation(&scene, "talk.wav", 8);
+        let arguments = ["transcribe", "talk.wav", "-o", "talk.txt", "--resume"];
+        let arguments = [&arguments, &WINDOW[..]].concat();
+        let ran = limited(&scene, 12, &arguments);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert_says(&ran.stderr, &["talk.txt.journal", "File too large"]);
+        assert_eq!(scene.names("."), ["talk.txt.journal", "talk.wav"]);
+        let journal = scene.read("talk.txt.journal");
+        // But for the header and what is torn.
+        let finished = journal.matches('\n').count() - 1;
+        assert!((1..8).contains(&finished), "{journal}");
+        let ran = scene.run(&arguments);
+        assert_eq!(ran.ok(), "");
+        let behind = format!("going on behind {finished} windows");
+        assert_says(&ran.stderr, &[&behind]);
+        assert_eq!(scene.read("talk.txt"), turns(8));
+        assert_eq!(scene.names("."), ["talk.txt", "talk.wav"]);
     }
 
     #[test]

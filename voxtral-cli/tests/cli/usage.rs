@@ -124,6 +124,46 @@ fn wrong_command_lines_are_one_line_each() {
             &["'21'", "at most 20"],
         ),
         (
+            &["transcribe", EN, "--logprobs", "3"],
+            &["`--logprobs`", "--format json"],
+        ),
+        (
+            &["transcribe", EN, "--logprobs", "3", "-f", "srt,text"],
+            &["`--logprobs`", "--format json"],
+        ),
+        (
+            &["chat", "-a", EN, "--logprobs", "3"],
+            &["`--logprobs`", "--format json"],
+        ),
+        (
+            &["transcribe", EN, "--translate", "fr", "--resume"],
+            &["--translate", "--resume"],
+        ),
+        (
+            &["transcribe", EN, "--translate", "fr", "--window", "20"],
+            &["--translate", "--window"],
+        ),
+        (
+            &["transcribe", EN, "--translate", "fr", "--vad", "on"],
+            &["--translate", "--vad"],
+        ),
+        (
+            &["transcribe", EN, "--translate", "fr", "--json-progress"],
+            &["--translate", "--json-progress"],
+        ),
+        (
+            &[
+                "transcribe",
+                EN,
+                "--translate",
+                "fr",
+                "-f",
+                "json",
+                "--word-timestamps",
+            ],
+            &["--translate", "--word-timestamps"],
+        ),
+        (
             &["transcribe", EN, "--max-new-tokens", "0"],
             &["'0'", "1.."],
         ),

@@ -25,11 +25,34 @@ impl Attention {
         }
     }
 
-    /// Adds a word with its weight on every position.
-    pub(super) fn push(&mut self, weights: &[f32]) {
-        let weights = weights.iter().copied().enumerate();
-        self.rows
-            .push(weights.filter(|(_, weight)| *weight >= LEAST).collect());
+    /// Adds words with their weights on every position, `[words, positions]`.
+    pub(super) fn extend(&mut self, weights: &[f32]) {
+        let rows = weights.chunks_exact(self.positions);
+        self.rows.extend(rows.map(|row| {
+            let weights = row.iter().copied().enumerate();
+            weights.filter(|(_, weight)| *weight >= LEAST).collect()
+        }));
+    }
+
+    /// The mean of some, of the same words.
+    pub(super) fn mean<'a>(positions: usize, all: impl Iterator<Item = &'a Self> + Clone) -> Self {
+        let share = 1.0 / all.clone().count() as f32;
+        let words = all.clone().map(|attention| attention.rows.len()).max();
+        let mut mean = Self::new(positions);
+        for word in 0..words.unwrap_or(0) {
+            let mut sums = vec![0.0; positions];
+            let rows = all.clone().filter_map(|attention| attention.rows.get(word));
+            for &(position, weight) in rows.flatten() {
+                sums[position] += weight * share;
+            }
+            mean.extend(&sums);
+        }
+        mean
+    }
+
+    /// For each word, the positions that it attends to, in order, and their weights.
+    pub(super) fn rows(&self) -> impl Iterator<Item = &[(usize, f32)]> {
+        self.rows.iter().map(Vec::as_slice)
     }
 
     /// The share of the words' attention that falls on the audio.
@@ -120,9 +143,7 @@ mod tests {
 
     fn attention(rows: &[&[f32]]) -> Attention {
         let mut attention = Attention::new(rows[0].len());
-        for row in rows {
-            attention.push(row);
-        }
+        rows.iter().for_each(|row| attention.extend(row));
         attention
     }
 
@@ -154,7 +175,7 @@ mod tests {
                     .map(|_| (0..positions).map(|_| random().powi(8)).collect())
                     .collect();
                 let mut attention = Attention::new(positions);
-                rows.iter().for_each(|row| attention.push(row));
+                rows.iter().for_each(|row| attention.extend(row));
                 let path = attention.path();
                 let behind = |pair: &[usize]| pair[0] + usize::from(tokens <= positions) <= pair[1];
                 assert!(path.windows(2).all(behind), "{path:?}");
@@ -163,6 +184,19 @@ mod tests {
                 let best = brute_force(&rows);
                 assert!((found - best).abs() < 1e-4, "{found} instead of {best}");
             }
+        }
+    }
+
+    #[test]
+    fn a_mean_is_that_of_every_weight() {
+        let one = attention(&[&[0.5, 0.5, 0.0], &[0.0, 0.2, 0.8]]);
+        let other = attention(&[&[0.1, 0.0, 0.0], &[0.0, 0.6, 0.0]]);
+        let mean = attention(&[&[0.3, 0.25, 0.0], &[0.0, 0.4, 0.4]]);
+        let found = Attention::mean(3, [&one, &other].into_iter());
+        assert_eq!(found.rows.len(), 2);
+        for (found, mean) in found.rows.iter().flatten().zip(mean.rows.iter().flatten()) {
+            assert_eq!(found.0, mean.0);
+            assert!((found.1 - mean.1).abs() < 1e-6, "{found:?} for {mean:?}");
         }
     }
 

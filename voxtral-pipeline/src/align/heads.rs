@@ -66,7 +66,7 @@ impl KnownHeads {
     }
 
     /// Those that were found, in this process or before.
-    pub(super) fn get(&self) -> Option<Vec<Head>> {
+    pub(crate) fn get(&self) -> Option<Vec<Head>> {
         let mut known = self.lock();
         if known.is_none() {
             *known = self.record.as_deref().and_then(|path| self.read(path));

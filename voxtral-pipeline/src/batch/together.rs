@@ -61,7 +61,10 @@ impl<B: Backend> Voxtral<B> {
                 batch.add(number, audio, &options).map(|()| None)
             },
             output: |event| match event {
-                BatchEvent::Transcript(transcript) => Some(Ok(*transcript)),
+                BatchEvent::Transcript(transcript) => {
+                    transcript.warn_of_missing_times();
+                    Some(Ok(*transcript))
+                }
                 BatchEvent::Failed(error) => Some(Err(error)),
                 _ => None,
             },

@@ -11,6 +11,7 @@ fn word(text: &str, start: u64, end: u64) -> Word {
         start: Duration::from_millis(start),
         end: Duration::from_millis(end),
         confidence: Some(0.5),
+        attention: None,
         spaced: text.starts_with(' '),
     }
 }

@@ -217,6 +217,7 @@ impl From<Word> for crate::Word {
             start: duration(word.start),
             end: duration(word.end),
             confidence: word.confidence,
+            attention: None,
             spaced: word.spaced,
         }
     }

@@ -123,30 +123,18 @@ fn segments(part: &Transcript, place: impl Fn(&mut Segment), offset: Duration) -
         start: Duration::ZERO,
         end: Duration::ZERO,
         text: part.text.trim().to_owned(),
-        confidence: confidence(part),
+        confidence: part.confidence(),
         words: Vec::new(),
     };
     place(&mut segment);
     vec![segment]
 }
 
-/// The geometric mean of the probabilities of its tokens; the end token says nothing of the words.
-fn confidence(part: &Transcript) -> Option<f32> {
-    let mut tokens = &part.tokens[..];
-    if part.finish == Finish::Stop
-        && part.stop.is_none()
-        && let Some((_, text)) = tokens.split_last()
-    {
-        tokens = text;
-    }
-    let sum: f32 = tokens.iter().map(|token| token.logprob).sum();
-    (!tokens.is_empty()).then(|| (sum / tokens.len() as f32).exp())
-}
-
 fn moved(word: &Word, offset: Duration) -> Word {
     Word {
         start: word.start + offset,
         end: word.end + offset,
+        attention: word.attention.as_ref().map(|it| Box::new(it.moved(offset))),
         ..word.clone()
     }
 }
@@ -169,6 +157,8 @@ pub(super) fn add_timings(sum: &mut Timings, more: &Timings) {
     sum.encoder += more.encoder;
     sum.prefill += more.prefill;
     sum.decode += more.decode;
+    sum.language += more.language;
+    sum.alignment += more.alignment;
     sum.passes += more.passes;
     sum.prompt_tokens += more.prompt_tokens;
     sum.language += more.language;

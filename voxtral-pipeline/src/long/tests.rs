@@ -239,6 +239,7 @@ fn failures() -> Vec<(Doubt, Transcript)> {
         start: Duration::from_millis(start),
         end: Duration::from_millis(end),
         confidence: None,
+        attention: None,
         spaced: true,
     };
     vec![
@@ -496,6 +497,7 @@ fn words_have_times_in_the_recording() {
             start: span * n,
             end: span * (n + 1),
             confidence: Some(0.5),
+            attention: None,
             spaced: true,
         });
         Transcript {

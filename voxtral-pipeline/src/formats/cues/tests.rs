@@ -15,6 +15,7 @@ fn word(text: &str, start: u64, end: u64) -> Word {
         start: Duration::from_millis(start),
         end: Duration::from_millis(end),
         confidence: None,
+        attention: None,
         spaced: text.starts_with(' '),
     }
 }
