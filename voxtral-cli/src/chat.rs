@@ -92,6 +92,7 @@ fn options(args: &ChatArgs, quiet: bool) -> Result<ChatOptions> {
             true => OnWindow::default(),
             false => progress::on_window(Stage::Encoding),
         },
+        ..ChatOptions::default()
     })
 }
 

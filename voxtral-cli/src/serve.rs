@@ -101,6 +101,10 @@ impl Task for Work<'_> {
         config.max_body = limits.max_upload << 20;
         config.patience = limits.patience;
         config.grace = limits.grace;
+        config.data_dir = args.files.data_dir.clone();
+        config.file_life = args.files.file_expiry;
+        config.max_stored = args.files.max_stored << 20;
+        config.allow_private_urls = args.files.allow_private_urls;
         let address = self.listener.local_addr().context("cannot tell the port")?;
         notice(self.quiet, format_args!("listening on http://{address}"));
         voxtral_server::run(self.listener, engine.clone(), config).context("server failed")?;

@@ -10,6 +10,7 @@
 //! ```
 
 mod answer;
+mod form;
 mod memory;
 mod strict;
 mod toolbox;
@@ -27,6 +28,7 @@ use crate::{
 };
 
 pub use answer::{Answer, Answering, Usage};
+pub use form::AnswerForm;
 pub use toolbox::{Tool, ToolEvent, Toolbox};
 
 pub(crate) use answer::Run;
@@ -55,6 +57,11 @@ pub struct ChatOptions {
     /// digits. A schema that cannot be held to, because of a keyword such as `not` or
     /// `uniqueItems` or because nothing fits it, is [`PipelineError::ToolNotStrict`].
     pub strict_tools: bool,
+    /// Whether an answer has one call at most; calls are then held to schemas as if `strict_tools`
+    /// were set.
+    pub single_call: bool,
+    /// What the answer must be.
+    pub form: AnswerForm,
     /// How tokens are chosen; by default as Mistral recommends for answers
     /// ([`SamplingOptions::chat`]).
     pub sampling: SamplingOptions,
@@ -71,6 +78,8 @@ impl Default for ChatOptions {
         Self {
             tools: Vec::new(),
             strict_tools: false,
+            single_call: false,
+            form: AnswerForm::default(),
             sampling: SamplingOptions::chat(),
             max_new_tokens: None,
             cancel: Cancel::default(),
@@ -206,8 +215,8 @@ impl<B: Backend> Voxtral<B> {
         let size = prompt.size();
         let limit = self.answer_limit(size, options.max_new_tokens, usize::MAX)?;
         let mut sampler = self.sampler(&options.sampling)?.with_prompt(&prompt.ids);
-        if options.strict_tools && !options.tools.is_empty() {
-            sampler = sampler.with_constraint(Box::new(self.strict_tools(&options.tools)?));
+        if let Some(constraint) = self.constraint(options)? {
+            sampler = sampler.with_constraint(Box::new(constraint));
         }
         let kept = memory.common(&prompt);
         let new = prompt.clips[kept.clips..].to_vec();

@@ -134,7 +134,13 @@ pub enum PipelineError {
         /// What is wrong.
         reason: String,
     },
-    /// The grammar of calls failed.
+    /// The schema of an answer.
+    #[error("schema of the answer cannot be held to: {reason}: change the schema, or ask for none")]
+    AnswerNotHeld {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The grammar of calls, or of an answer, failed.
     #[error(
         "strict tools cannot go on: {reason}: ask for fewer or simpler tools, or not for strict ones"
     )]

@@ -58,7 +58,8 @@ mod writing;
 pub use batch::{Batch, BatchEvent};
 pub use cancel::Cancel;
 pub use chat::{
-    Answer, Answering, Chat, ChatOptions, Message, Part, Tool, ToolEvent, Toolbox, Usage,
+    Answer, AnswerForm, Answering, Chat, ChatOptions, Message, Part, Tool, ToolEvent, Toolbox,
+    Usage,
 };
 #[cfg(feature = "demo")]
 pub use demo::Demo;

@@ -21,8 +21,10 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
-    Config, Engine, ServerError,
+    Config, Engine, ServerError, chat,
     error::{Dialect, Failure},
+    fetch::Fetcher,
+    files,
     metrics::Route,
     page, system, transcription,
 };
@@ -38,6 +40,8 @@ const LONGEST_ID: usize = 128;
 pub(crate) struct App {
     pub(crate) engine: Engine,
     pub(crate) config: Config,
+    pub(crate) fetcher: Fetcher,
+    pub(crate) files: Arc<files::Store>,
     stopping: AtomicBool,
     /// When it started, in seconds of Unix time.
     pub(crate) started: u64,
@@ -54,7 +58,7 @@ impl App {
 /// configuration says.
 ///
 /// # Errors
-/// The listener fails.
+/// The listener fails, or the folder for files cannot be used.
 pub async fn serve(
     listener: TcpListener,
     engine: Engine,
@@ -62,8 +66,12 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let grace = config.grace;
+    let files = Arc::new(files::Store::open(&config)?);
+    let sweeping = tokio::spawn(files::sweep(Arc::clone(&files)));
     let app = Arc::new(App {
         started: unix_time(),
+        fetcher: Fetcher::new(&config),
+        files: Arc::clone(&files),
         engine,
         config,
         stopping: AtomicBool::new(false),
@@ -81,13 +89,16 @@ pub async fn serve(
         let _ = over.wait_for(|stopped| *stopped).await;
         tokio::time::sleep(grace).await;
     };
-    tokio::select! {
+    let ended = tokio::select! {
         ended = server.into_future() => ended,
         () = late => {
             tracing::warn!("requests that run are given up after {grace:?}");
             Ok(())
         }
-    }
+    };
+    sweeping.abort();
+    files.close();
+    ended
 }
 
 /// [`serve`]s until the process gets SIGTERM or SIGINT, on a runtime of its own.
@@ -144,6 +155,10 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/models", get(system::models))
         .route("/v1/models/{model}", get(system::model))
         .route("/v1/audio/transcriptions", post(transcription::handle))
+        .route("/v1/chat/completions", post(chat::handle))
+        .route("/v1/files", get(files::list).post(files::create))
+        .route("/v1/files/{id}", get(files::retrieve).delete(files::delete))
+        .route("/v1/files/{id}/content", get(files::content))
         .route("/metrics", get(system::metrics))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), admit));
     Router::new()
@@ -152,6 +167,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/openapi.json", get(page::openapi))
         .route("/health", get(system::health))
         .route("/ready", get(system::ready))
+        // Bodies are read with limits of their own.
+        .layer(DefaultBodyLimit::disable())
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         // Bodies have the limits of the configuration.

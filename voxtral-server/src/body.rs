@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 
 use axum::{
-    body::Body,
+    body::{Body, HttpBody},
     extract::{FromRequest, Multipart, Request, multipart::Field},
     http::header::CONTENT_TYPE,
 };
@@ -185,6 +185,9 @@ async fn soon<T>(
 
 /// The whole of a body of at most so many bytes.
 pub(crate) async fn bytes(body: Body, limit: u64, config: &Config) -> Result<Bytes, ServerError> {
+    if body.size_hint().lower() > limit {
+        return Err(too_large(limit));
+    }
     let mut chunks = body.into_data_stream();
     let mut all = BytesMut::new();
     while let Some(chunk) = soon("body", chunks.next(), config).await? {

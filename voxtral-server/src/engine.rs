@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc as channel;
 use voxtral_audio::Decoder;
 use voxtral_pipeline::{
-    Answer, Backend, Cancel, ChatOptions, Gap, LongOptions, Message, PipelineError, Segment,
-    SessionOptions, Step, Transcript, Voxtral, Warning,
+    Answer, Audio, Backend, Cancel, ChatOptions, Gap, LongOptions, Message, PipelineError,
+    PromptSize, Segment, SessionOptions, Step, ToolDefinition, Transcript, Voxtral, Warning,
 };
 
 use crate::{ServerError, metrics::Metrics};
@@ -62,15 +62,35 @@ impl Default for Limits {
     }
 }
 
-/// What handlers need of a model's tokenizer.
+/// What handlers need of a model, beside what it computes.
 pub(crate) trait Vocabulary: Send + Sync {
     /// The bytes of a token that is text.
     fn bytes(&self, id: u32) -> Option<Vec<u8>>;
+    /// Reads a file as the model hears it.
+    fn read(&self, decoder: Decoder) -> Result<Audio, PipelineError>;
+    /// How many tokens a conversation takes.
+    fn prompt_size(
+        &self,
+        messages: &[Message],
+        tools: &[ToolDefinition],
+    ) -> Result<PromptSize, PipelineError>;
 }
 
 impl<B: Backend> Vocabulary for Voxtral<B> {
     fn bytes(&self, id: u32) -> Option<Vec<u8>> {
         self.tokenizer().token_bytes(id).map(<[u8]>::to_vec)
+    }
+
+    fn read(&self, decoder: Decoder) -> Result<Audio, PipelineError> {
+        self.read_decoder(decoder)
+    }
+
+    fn prompt_size(
+        &self,
+        messages: &[Message],
+        tools: &[ToolDefinition],
+    ) -> Result<PromptSize, PipelineError> {
+        Voxtral::prompt_size(self, messages, tools)
     }
 }
 
@@ -85,6 +105,8 @@ pub struct ModelInfo {
     pub sample_rate: u32,
     /// Positions of its context, where the checkpoint states them.
     pub context: Option<usize>,
+    /// The longest sound that its context has room for, where it has an end and takes clips.
+    pub longest: Option<Duration>,
     pub(crate) vocabulary: Arc<dyn Vocabulary>,
 }
 
@@ -242,6 +264,7 @@ impl Engine {
             is_streaming: model.is_streaming(),
             sample_rate: model.sample_rate(),
             context: model.config().decoder.max_positions,
+            longest: longest(model),
             vocabulary: Arc::clone(model) as Arc<dyn Vocabulary>,
         });
         let (sender, receiver) = mpsc::channel();
@@ -378,6 +401,13 @@ impl Engine {
     pub fn stop(&self) {
         let _ = self.inbox.send(Command::Stop);
     }
+}
+
+fn longest<B: Backend>(model: &Voxtral<B>) -> Option<Duration> {
+    let context = model.config().decoder.max_positions?;
+    let windows = context / model.tokens_per_window().ok()?;
+    let window = model.window_duration().ok()?;
+    window.checked_mul(u32::try_from(windows).ok()?)
 }
 
 /// Computes until told to stop.

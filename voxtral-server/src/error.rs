@@ -96,9 +96,19 @@ pub enum ServerError {
         /// How long.
         limit: Duration,
     },
+    /// Sound in a conversation.
+    #[error("{field} cannot be heard")]
+    Sound {
+        /// The field that has it.
+        field: String,
+        /// What is wrong with it.
+        source: PipelineError,
+    },
     /// A file elsewhere.
     #[error("`{url}` cannot be fetched: {reason}")]
     Fetch {
+        /// The field that names it.
+        field: String,
         /// Where it should be.
         url: String,
         /// What is wrong.
@@ -162,8 +172,10 @@ impl ServerError {
             | Self::Unable { .. }
             | Self::Malformed { .. }
             | Self::Fetch { .. } => StatusCode::BAD_REQUEST,
-            Self::Pipeline(error) if is_clients(error) => StatusCode::BAD_REQUEST,
-            Self::Pipeline(_) | Self::Crashed | Self::Storage(_) => {
+            Self::Pipeline(error) | Self::Sound { source: error, .. } if is_clients(error) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Pipeline(_) | Self::Sound { .. } | Self::Crashed | Self::Storage(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Self::UnknownModel { .. } | Self::NotFound { .. } => StatusCode::NOT_FOUND,
@@ -181,9 +193,13 @@ impl ServerError {
         match self {
             Self::Field { field, .. } | Self::Unable { field, .. } => Some(field),
             Self::Missing { field, .. } => Some(field),
+            Self::Sound { field, .. } | Self::Fetch { field, .. } => Some(field),
             Self::UnknownModel { .. } => Some("model"),
             Self::Pipeline(PipelineError::Audio(_)) => Some("file"),
             Self::Pipeline(PipelineError::LanguageUnsupported { .. }) => Some("language"),
+            Self::Pipeline(PipelineError::InvalidOption { option, .. }) => field_of(option),
+            Self::Pipeline(PipelineError::AnswerNotHeld { .. }) => Some("response_format"),
+            Self::Pipeline(PipelineError::ToolNotStrict { .. }) => Some("tools"),
             _ => None,
         }
     }
@@ -197,7 +213,7 @@ impl ServerError {
             Self::TooLarge { .. } => "too_large",
             Self::NotFound { .. } => "not_found",
             Self::Stopping => "unavailable",
-            Self::Pipeline(PipelineError::Audio(_)) => "invalid_audio",
+            Self::Pipeline(PipelineError::Audio(_)) | Self::Sound { .. } => "invalid_audio",
             Self::Pipeline(PipelineError::ContextOverflow { .. }) => "context_length_exceeded",
             _ if self.status().is_client_error() => "invalid_request",
             _ => "server_error",
@@ -225,6 +241,29 @@ impl ServerError {
     }
 }
 
+/// The field that sets an option of the pipeline.
+fn field_of(option: &str) -> Option<&'static str> {
+    const FIELDS: [(&str, &str); 13] = [
+        ("temperature", "temperature"),
+        ("top-p", "top_p"),
+        ("top-k", "top_k"),
+        ("min-p", "min_p"),
+        ("repetition penalty", "repetition_penalty"),
+        ("presence penalty", "presence_penalty"),
+        ("frequency penalty", "frequency_penalty"),
+        ("logit bias", "logit_bias"),
+        ("number of alternatives", "top_logprobs"),
+        ("number of new tokens", "max_completion_tokens"),
+        ("stop string", "stop"),
+        ("stop id", "stop_token_ids"),
+        ("tool choice", "tool_choice"),
+    ];
+    let mut fields = FIELDS.iter();
+    fields
+        .find(|(known, _)| *known == option)
+        .map(|(_, field)| *field)
+}
+
 /// Whether the request is at fault.
 fn is_clients(error: &PipelineError) -> bool {
     match error {
@@ -237,6 +276,8 @@ fn is_clients(error: &PipelineError) -> bool {
         | PipelineError::InvalidOption { .. }
         | PipelineError::PhraseUnwritable { .. }
         | PipelineError::ToolNotStrict { .. }
+        | PipelineError::AnswerNotHeld { .. }
+        | PipelineError::StrictTools { .. }
         | PipelineError::OptionUnsupported { .. }
         | PipelineError::NoTimes { .. }
         | PipelineError::LanguageUnsupported { .. }

@@ -13,15 +13,21 @@
 mod app;
 mod auth;
 mod body;
+mod chat;
 mod engine;
 mod error;
+mod fetch;
+mod files;
 #[doc(hidden)]
 pub mod fuzzing;
+mod json;
 mod metrics;
 mod page;
+mod sse;
 mod system;
 mod transcription;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use app::{run, serve};
@@ -39,6 +45,14 @@ pub struct Config {
     pub max_body: u64,
     /// How long a client may let the server wait for the next piece of its request.
     pub patience: Duration,
+    /// Where files that are uploaded are kept; nowhere after the end, if no folder is named.
+    pub data_dir: Option<PathBuf>,
+    /// How long they are kept.
+    pub file_life: Duration,
+    /// Bytes that they may have together.
+    pub max_stored: u64,
+    /// Whether files may be fetched from this machine and the network behind it.
+    pub allow_private_urls: bool,
     /// How long requests may go on behind the sign to stop.
     pub grace: Duration,
 }
@@ -49,6 +63,10 @@ impl Default for Config {
             keys: Keys::default(),
             max_body: 512 << 20,
             patience: Duration::from_secs(30),
+            data_dir: None,
+            file_life: Duration::from_secs(24 * 3600),
+            max_stored: 4 << 30,
+            allow_private_urls: false,
             grace: Duration::from_secs(30),
         }
     }

@@ -38,11 +38,14 @@ fn record(app: &App, name: &str, model: &ModelInfo) -> Value {
     json!({
         "id": name,
         "object": "model",
+        "type": "base",
         "created": app.started,
         "owned_by": "mistralai",
         "root": model.names[0],
         "max_model_len": model.context,
+        "max_context_length": model.context,
         "capabilities": {
+            "audio": !model.is_streaming,
             "completion_chat": !model.is_streaming,
             "function_calling": !model.is_streaming,
             "audio_transcription": true,

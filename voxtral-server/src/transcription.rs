@@ -4,7 +4,6 @@ mod mistral;
 mod openai;
 mod request;
 
-use std::convert::Infallible;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -12,12 +11,8 @@ use axum::{
     Json,
     extract::{Request, State},
     http::{HeaderMap, header::ACCEPT, header::CONTENT_TYPE},
-    response::{
-        IntoResponse, Response,
-        sse::{self, KeepAlive, Sse},
-    },
+    response::{IntoResponse, Response, sse::Event as Message},
 };
-use futures_util::{Stream, StreamExt, stream};
 use serde_json::Value;
 use voxtral_pipeline::{Cancel, Decoder, LongOptions, TranscribeOptions, Transcript};
 
@@ -27,8 +22,9 @@ use crate::{
     body,
     engine::{Event, Job, Work},
     error::{Dialect, Failure},
+    files, sse,
 };
-use request::{Asked, Shape};
+use request::{Asked, Shape, Source};
 
 /// Windows of one file that are heard together, so that others have room.
 const WINDOWS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
@@ -57,8 +53,8 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Res
     };
     let dialect = request::dialect(&form, dialect);
     let answered = async {
-        let asked = Asked::read(form, dialect)?;
-        answer(&app, asked).await
+        let (asked, source) = Asked::read(form, dialect)?;
+        answer(&app, asked, source).await
     };
     match answered.await {
         Ok(response) => response,
@@ -66,11 +62,11 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Res
     }
 }
 
-async fn answer(app: &App, asked: Asked) -> Result<Response, ServerError> {
+async fn answer(app: &App, asked: Asked, source: Source) -> Result<Response, ServerError> {
     let index = app.engine.model(asked.model.as_deref(), |_| true)?;
     let model = &app.engine.models()[index];
     let options = options(&asked, model.is_streaming)?;
-    let decoder = open(&asked)?.await?;
+    let decoder = open(app, source).await?;
     let work = Work::Transcribe {
         decoder: Box::new(decoder),
         options: Box::new(LongOptions {
@@ -114,16 +110,16 @@ fn options(asked: &Asked, is_streaming: bool) -> Result<TranscribeOptions, Serve
     })
 }
 
-/// Finds out what kind of file it is, where waiting for the disk is no harm.
-fn open(
-    asked: &Asked,
-) -> Result<impl Future<Output = Result<Decoder, ServerError>> + use<>, ServerError> {
-    let file = asked.file.try_clone().map_err(ServerError::Storage)?;
-    Ok(async move {
-        let opened = tokio::task::spawn_blocking(move || Decoder::new(file)).await;
-        let opened = opened.map_err(|_| ServerError::Crashed)?;
-        opened.map_err(|error| ServerError::Pipeline(error.into()))
-    })
+/// Gets the file and finds out what kind it is, where waiting for the disk is no harm.
+async fn open(app: &App, source: Source) -> Result<Decoder, ServerError> {
+    let file = match source {
+        Source::Upload(file) => file,
+        Source::Url(url) => app.fetcher.fetch("file_url", &url).await?,
+        Source::Stored(id) => files::open(app, id).await?,
+    };
+    let opened = tokio::task::spawn_blocking(move || Decoder::new(file)).await;
+    let opened = opened.map_err(|_| ServerError::Crashed)?;
+    opened.map_err(|error| ServerError::Pipeline(error.into()))
 }
 
 /// The end of a job.
@@ -152,47 +148,26 @@ async fn whole(mut job: Job, reply: &Reply) -> Result<Response, ServerError> {
     Ok(([(CONTENT_TYPE, content_type)], text).into_response())
 }
 
-/// Events as they come. What fails before the first has a status of its own.
-async fn streamed(mut job: Job, reply: Reply) -> Response {
+/// Events as they come.
+async fn streamed(job: Job, reply: Reply) -> Response {
     let dialect = reply.asked.dialect;
-    let first = match job.events.recv().await {
-        Some(Event::Failed(error)) => return Failure(dialect, error.into()).into_response(),
-        Some(Event::Crashed) => return Failure(dialect, ServerError::Crashed).into_response(),
-        first => first,
-    };
-    let events = stream::iter(first).chain(stream::unfold(job, |mut job| async {
-        let event = job.events.recv().await?;
-        Some((event, job))
-    }));
-    Sse::new(messages(events, reply))
-        .keep_alive(KeepAlive::default())
-        .into_response()
-}
-
-fn messages(
-    events: impl Stream<Item = Event> + Send + 'static,
-    reply: Reply,
-) -> impl Stream<Item = Result<sse::Event, Infallible>> + Send {
-    let dialect = reply.asked.dialect;
-    events.flat_map(move |event| {
+    let tell = move |event| {
         let objects = match dialect {
             Dialect::Mistral => mistral::events(event, &reply),
             Dialect::OpenAi => openai::events(event, &reply),
         };
-        stream::iter(
-            objects
-                .into_iter()
-                .map(move |object| Ok(message(object, dialect))),
-        )
-    })
+        let messages = objects.into_iter();
+        messages.map(|object| message(object, dialect)).collect()
+    };
+    sse::streamed(job, dialect, tell).await
 }
 
 /// Mistral names events twice; OpenAI within alone, and marks the end.
-fn message(object: Option<Value>, dialect: Dialect) -> sse::Event {
+fn message(object: Option<Value>, dialect: Dialect) -> Message {
     let Some(object) = object else {
-        return sse::Event::default().data("[DONE]");
+        return sse::done();
     };
-    let message = sse::Event::default().data(object.to_string());
+    let message = Message::default().data(object.to_string());
     match (dialect, object["type"].as_str()) {
         (Dialect::Mistral, Some(name)) => message.event(name),
         _ => message,

@@ -42,6 +42,8 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
     #[command(flatten)]
+    pub(crate) files: FileArgs,
+    #[command(flatten)]
     pub(crate) compute: ComputeArgs,
 }
 
@@ -56,6 +58,26 @@ pub(crate) struct AccessArgs {
     /// Let everybody in who reaches the address.
     #[arg(long)]
     pub(crate) insecure: bool,
+}
+
+/// Files of clients.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Files")]
+pub(crate) struct FileArgs {
+    /// Folder for files that are uploaded to `/v1/files`; by default a temporary one, which is
+    /// removed at the end.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Seconds that they are kept.
+    #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = seconds)]
+    pub(crate) file_expiry: Duration,
+    /// What they may take together, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 4096)]
+    pub(crate) max_stored: u64,
+    /// Fetch `file_url` and `audio_url` from this machine and the network behind it too, not from
+    /// public addresses alone.
+    #[arg(long)]
+    pub(crate) allow_private_urls: bool,
 }
 
 /// How much is taken.

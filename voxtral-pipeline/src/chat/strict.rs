@@ -17,6 +17,9 @@
 //! `f64` may keep fewer; where a schema permits properties that it does not name, one of these can
 //! occur twice, of which the last counts. And an answer may still be cut off within a call, by its
 //! limit, by a stop string or by a stop id.
+//!
+//! Where calls are all that is wanted, `[TOOL_CALLS]` is the only beginning; where JSON is, the answer
+//! is held from its first token on in the same way as arguments are.
 
 mod grammar;
 mod limits;
@@ -31,9 +34,11 @@ use llguidance::{
     Matcher,
     toktrie::{SimpleVob, TokEnv},
 };
+use serde_json::Value;
 use voxtral_nn::Backend;
 use voxtral_tokenizer::{Tokenizer, Version, chat::ToolDefinition, special};
 
+use super::{AnswerForm, ChatOptions};
 use crate::{Constraint, PipelineError, Voxtral};
 
 pub(crate) use grammar::GrammarTokens;
@@ -41,7 +46,7 @@ use limits::Limits;
 
 /// The constraint.
 pub(super) struct StrictTools {
-    /// What may follow `[TOOL_CALLS]`.
+    /// What may follow `[TOOL_CALLS]`, or be all of the answer.
     matcher: Matcher,
     tokens: TokEnv,
     /// Tokens that a text within JSON is not just made longer by.
@@ -51,33 +56,93 @@ pub(super) struct StrictTools {
     call: u32,
     /// Behind which JSON stands.
     json: u32,
+    /// Whether there is no answer without a call.
+    must_call: bool,
+    /// Whether the matcher is followed: within calls, or all the time.
     calling: bool,
     /// Where JSON stands, how far it may go.
     limits: Option<Limits>,
 }
 
 impl<B: Backend> Voxtral<B> {
-    /// Holds the calls of an answer to the schemas of these tools.
-    pub(super) fn strict_tools(
+    /// What an answer is held to, if it is to anything.
+    pub(super) fn constraint(
         &self,
-        tools: &[ToolDefinition],
-    ) -> Result<StrictTools, PipelineError> {
-        let vocabulary = match self.grammar_tokens.get() {
-            Some(vocabulary) => vocabulary,
+        options: &ChatOptions,
+    ) -> Result<Option<StrictTools>, PipelineError> {
+        let single = options.single_call;
+        let strict = |tools: &[ToolDefinition]| {
+            StrictTools::new(&self.tokenizer, self.grammar_tokens()?, tools, single)
+        };
+        match &options.form {
+            AnswerForm::Free if options.tools.is_empty() => Ok(None),
+            AnswerForm::Free if options.strict_tools || single => strict(&options.tools).map(Some),
+            AnswerForm::Free => Ok(None),
+            AnswerForm::Calls(name) => {
+                let mut tools = options.tools.clone();
+                tools.retain(|tool| name.as_ref().is_none_or(|name| *name == tool.name));
+                if tools.is_empty() {
+                    return Err(no_such_tool(name.as_deref()));
+                }
+                let mut held = strict(&tools)?;
+                held.must_call = true;
+                Ok(Some(held))
+            }
+            AnswerForm::Json(schema) => {
+                StrictTools::json(&self.tokenizer, self.grammar_tokens()?, schema).map(Some)
+            }
+        }
+    }
+
+    fn grammar_tokens(&self) -> Result<&GrammarTokens, PipelineError> {
+        match self.grammar_tokens.get() {
+            Some(vocabulary) => Ok(vocabulary),
             None => {
                 let vocabulary = GrammarTokens::new(&self.tokenizer, self.end)?;
-                self.grammar_tokens.get_or_init(|| vocabulary)
+                Ok(self.grammar_tokens.get_or_init(|| vocabulary))
             }
-        };
-        StrictTools::new(&self.tokenizer, vocabulary, tools)
+        }
+    }
+}
+
+fn no_such_tool(name: Option<&str>) -> PipelineError {
+    PipelineError::InvalidOption {
+        option: "tool choice",
+        found: name.map_or_else(|| "a call".to_owned(), |name| format!("a call of `{name}`")),
+        expected: "a tool among those that are given",
     }
 }
 
 impl StrictTools {
+    /// Free text, and calls that are held to the schemas of these tools.
     fn new(
         tokenizer: &Tokenizer,
         vocabulary: &GrammarTokens,
         tools: &[ToolDefinition],
+        single: bool,
+    ) -> Result<Self, PipelineError> {
+        let matcher = vocabulary.calls(tokenizer, tools, single)?;
+        Self::with_matcher(tokenizer, vocabulary, matcher)
+    }
+
+    /// JSON that is held to this schema.
+    fn json(
+        tokenizer: &Tokenizer,
+        vocabulary: &GrammarTokens,
+        schema: &Value,
+    ) -> Result<Self, PipelineError> {
+        let matcher = vocabulary.json(schema)?;
+        Ok(Self {
+            calling: true,
+            limits: Some(Limits::default()),
+            ..Self::with_matcher(tokenizer, vocabulary, matcher)?
+        })
+    }
+
+    fn with_matcher(
+        tokenizer: &Tokenizer,
+        vocabulary: &GrammarTokens,
+        matcher: Matcher,
     ) -> Result<Self, PipelineError> {
         let call = tokenizer.special(special::TOOL_CALLS)?;
         let json = match tokenizer.version() {
@@ -85,13 +150,14 @@ impl StrictTools {
             _ => tokenizer.special(special::ARGS)?,
         };
         Ok(Self {
-            matcher: vocabulary.calls(tokenizer, tools)?,
+            matcher,
             tokens: vocabulary.tokens(),
             quotes: vocabulary.quotes(),
             ordinary: tokenizer.num_special_tokens() as u32..tokenizer.vocab_size() as u32,
             end: vocabulary.end(),
             call,
             json,
+            must_call: false,
             calling: false,
             limits: None,
         })
@@ -112,7 +178,10 @@ impl StrictTools {
 impl Constraint for StrictTools {
     fn mask(&mut self, logits: &mut [f32]) -> Result<(), PipelineError> {
         if !self.calling {
-            let is_free = |id| self.ordinary.contains(&id) || id == self.end || id == self.call;
+            let is_free = |id| match self.must_call {
+                true => id == self.call,
+                false => self.ordinary.contains(&id) || id == self.end || id == self.call,
+            };
             keep(logits, is_free);
             return Ok(());
         }

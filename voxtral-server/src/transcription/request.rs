@@ -13,7 +13,6 @@ use crate::{ServerError, body::Form, error::Dialect};
 pub(super) struct Asked {
     pub(super) dialect: Dialect,
     pub(super) model: Option<String>,
-    pub(super) file: File,
     pub(super) language: Option<Language>,
     pub(super) sampling: SamplingOptions,
     pub(super) max_new_tokens: Option<usize>,
@@ -24,6 +23,15 @@ pub(super) struct Asked {
     pub(super) words: bool,
     pub(super) segments: bool,
     pub(super) logprobs: bool,
+}
+
+/// Where the sound is.
+#[derive(Debug)]
+pub(super) enum Source {
+    Upload(File),
+    Url(String),
+    /// An id of `/v1/files`.
+    Stored(String),
 }
 
 /// What the answer looks like.
@@ -134,8 +142,8 @@ impl Fields {
 }
 
 impl Asked {
-    /// Reads a form.
-    pub(super) fn read(form: Form, dialect: Dialect) -> Result<Self, ServerError> {
+    /// Reads a form, and where the sound is.
+    pub(super) fn read(form: Form, dialect: Dialect) -> Result<(Self, Source), ServerError> {
         let mut fields = Fields(form.values);
         let stream = fields.flag("stream")?;
         let shape = shape(&mut fields, dialect, stream)?;
@@ -146,7 +154,7 @@ impl Asked {
             model: fields.one("model")?,
             language: language(&mut fields)?,
             sampling: sampling(&mut fields)?,
-            max_new_tokens: fields.parsed("max_completion_tokens", "a whole number")?,
+            max_new_tokens: max_tokens(&mut fields)?,
             stream,
             shape,
             times: words
@@ -155,10 +163,10 @@ impl Asked {
             words,
             segments,
             logprobs,
-            file: file(&mut fields, form.file)?,
         };
+        let source = source(&mut fields, form.file)?;
         fields.finish()?;
-        Ok(asked)
+        Ok((asked, source))
     }
 }
 
@@ -251,6 +259,11 @@ fn language(fields: &mut Fields) -> Result<Option<Language>, ServerError> {
     )
 }
 
+fn max_tokens(fields: &mut Fields) -> Result<Option<usize>, ServerError> {
+    let count: Option<u32> = fields.parsed("max_completion_tokens", "a whole number")?;
+    Ok(count.map(|count| count as usize))
+}
+
 fn sampling(fields: &mut Fields) -> Result<SamplingOptions, ServerError> {
     let mut options = SamplingOptions::default();
     if let Some(value) = fields.parsed("temperature", "a number of at least 0")? {
@@ -291,16 +304,21 @@ fn bias(fields: &mut Fields) -> Result<Option<ContextBias>, ServerError> {
 }
 
 /// The sound: of one source.
-fn file(fields: &mut Fields, upload: Option<crate::body::Upload>) -> Result<File, ServerError> {
-    if let Some(upload) = upload {
-        if upload.bytes == 0 {
-            return Err(ServerError::field("file", "empty", "an audio file"));
+fn source(fields: &mut Fields, upload: Option<crate::body::Upload>) -> Result<Source, ServerError> {
+    let (url, id) = (fields.one("file_url")?, fields.one("file_id")?);
+    let expected = "one of `file`, `file_url` and `file_id`";
+    match (upload, url, id) {
+        (Some(upload), None, None) if upload.bytes == 0 => {
+            Err(ServerError::field("file", "empty", "an audio file"))
         }
-        return Ok(upload.file);
+        (Some(upload), None, None) => Ok(Source::Upload(upload.file)),
+        (None, Some(url), None) => Ok(Source::Url(url)),
+        (None, None, Some(id)) => Ok(Source::Stored(id)),
+        (None, None, None) => Err(ServerError::Missing {
+            field: "file",
+            expected: "an audio file as a part of a form, or `file_url`, or `file_id`",
+        }),
+        (_, None, _) => Err(ServerError::field("file_id", "beside `file`", expected)),
+        _ => Err(ServerError::field("file_url", "beside another", expected)),
     }
-    let _ = fields;
-    Err(ServerError::Missing {
-        field: "file",
-        expected: "an audio file as a part of a form",
-    })
 }

@@ -73,13 +73,25 @@ impl GrammarTokens {
         self.parsers.tok_env().eos_token()
     }
 
-    /// Follows what may stand behind `[TOOL_CALLS]`.
+    /// Follows JSON that a schema allows.
+    pub(super) fn json(&self, schema: &Value) -> Result<Matcher, PipelineError> {
+        let fault = |reason| PipelineError::AnswerNotHeld { reason };
+        let schema = prepared(schema.clone()).map_err(fault)?;
+        let parser = self
+            .parsers
+            .create_parser(TopLevelGrammar::from_json_schema(schema))
+            .map_err(|error| fault(reason(error)))?;
+        Ok(Matcher::new(Ok(parser)))
+    }
+
+    /// Follows what may stand behind `[TOOL_CALLS]`: several calls, or a single one.
     pub(super) fn calls(
         &self,
         tokenizer: &Tokenizer,
         tools: &[ToolDefinition],
+        single: bool,
     ) -> Result<Matcher, PipelineError> {
-        let mut grammars = vec![GrammarWithLexer::from_lark(lark(tokenizer, tools)?)];
+        let mut grammars = vec![GrammarWithLexer::from_lark(lark(tokenizer, tools, single)?)];
         for (index, tool) in tools.iter().enumerate() {
             let fault = |reason| PipelineError::ToolNotStrict {
                 tool: tool.name.clone(),
@@ -105,18 +117,20 @@ impl GrammarTokens {
 }
 
 /// The rules around the arguments.
-fn lark(tokenizer: &Tokenizer, tools: &[ToolDefinition]) -> Result<String, TokenizerError> {
+fn lark(
+    tokenizer: &Tokenizer,
+    tools: &[ToolDefinition],
+    single: bool,
+) -> Result<String, TokenizerError> {
     let token = |name| Ok::<_, TokenizerError>(format!("<[{}]>", tokenizer.special(name)?));
     let version = tokenizer.version();
     let mut rules = Vec::new();
-    if version == Version::V7 {
-        rules.push(r#"start: "[" call (", " call)* "]""#.to_owned());
-    } else {
-        rules.push(format!(
-            "start: call ({} call)*",
-            token(special::TOOL_CALLS)?
-        ));
-    }
+    rules.push(match (version, single) {
+        (Version::V7, true) => r#"start: "[" call "]""#.to_owned(),
+        (Version::V7, false) => r#"start: "[" call (", " call)* "]""#.to_owned(),
+        (_, true) => "start: call".to_owned(),
+        (_, false) => format!("start: call ({} call)*", token(special::TOOL_CALLS)?),
+    });
     let mut calls = Vec::new();
     for (index, ToolDefinition { name, .. }) in tools.iter().enumerate() {
         calls.push(format!("call_{index}"));
@@ -142,7 +156,7 @@ fn lark(tokenizer: &Tokenizer, tools: &[ToolDefinition]) -> Result<String, Token
     Ok(rules.join("\n"))
 }
 
-/// The schema of a tool's arguments: of an object, and with the library's settings.
+/// The schema of a tool's arguments, which are an object.
 fn arguments(tool: &ToolDefinition) -> Result<Value, String> {
     let mut schema = tool.parameters.clone();
     if schema.is_empty() {
@@ -158,7 +172,11 @@ fn arguments(tool: &ToolDefinition) -> Result<Value, String> {
         _ => {}
     }
     schema.insert("type".to_owned(), object);
-    let mut schema = Value::from(schema);
+    prepared(Value::from(schema))
+}
+
+/// A schema with the library's settings.
+fn prepared(mut schema: Value) -> Result<Value, String> {
     if let Some(number) = inexact(&schema) {
         let expected = "expected numbers below 2^53, which are exact";
         return Err(format!("{number} is in the schema, {expected}"));

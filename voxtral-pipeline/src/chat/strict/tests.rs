@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use voxtral_tokenizer::chat::{Answer, parse_answer};
 
 use super::*;
-use crate::{ChatOptions, Message, OnWindow, Part, Sampler, SamplingOptions};
+use crate::{Message, OnWindow, Part, Sampler, SamplingOptions};
 
 const VERSIONS: [&str; 3] = ["v7", "v11", "v13"];
 
@@ -179,7 +179,7 @@ fn definitions() -> Vec<ToolDefinition> {
 
 fn strict(tokenizer: &Tokenizer, tools: &[ToolDefinition]) -> Result<StrictTools, PipelineError> {
     let vocabulary = GrammarTokens::new(tokenizer, tokenizer.eos().unwrap())?;
-    StrictTools::new(tokenizer, &vocabulary, tools)
+    StrictTools::new(tokenizer, &vocabulary, tools, false)
 }
 
 fn parse(tokenizer: &Tokenizer, ids: &[u32]) -> Answer {
@@ -242,7 +242,7 @@ fn check_noise(tokenizer: &Tokenizer, seeds: Range<u64>, least: usize) {
     let tools = tools();
     let mut called = vec![0; tools.len()];
     for seed in seeds {
-        let strict = StrictTools::new(tokenizer, &vocabulary, &definitions).unwrap();
+        let strict = StrictTools::new(tokenizer, &vocabulary, &definitions, false).unwrap();
         let Some(ids) = noise(tokenizer, strict, seed) else {
             continue;
         };
@@ -364,7 +364,8 @@ fn every_well_formed_call_can_be_written() {
             };
             for text in [format!("{one}</s>"), format!("Let me see.{two}</s>")] {
                 let ids = ids(&tokenizer, &text);
-                let strict = StrictTools::new(&tokenizer, &vocabulary, &definitions()).unwrap();
+                let strict =
+                    StrictTools::new(&tokenizer, &vocabulary, &definitions(), false).unwrap();
                 assert_eq!(refused(&tokenizer, strict, &ids), None, "{text}");
                 let (_, fits) = tools()
                     .into_iter()
@@ -413,7 +414,7 @@ fn a_malformed_call_is_stopped_where_it_goes_wrong() {
             let (right, all) = (head(right), head(&format!("{right}{wrong}")));
             let before = ids(&tokenizer, &right);
             let wrong = ids(&tokenizer, all.strip_prefix(&right).unwrap());
-            let strict = StrictTools::new(&tokenizer, &vocabulary, &definitions()).unwrap();
+            let strict = StrictTools::new(&tokenizer, &vocabulary, &definitions(), false).unwrap();
             let stopped = refused(&tokenizer, strict, &[before, wrong].concat());
             let stopped = stopped.unwrap_or_else(|| panic!("{all} was not stopped"));
             assert!(all.starts_with(&stopped), "{stopped}");
@@ -513,7 +514,7 @@ fn what_strict_tools_cost() {
     let vocabulary = GrammarTokens::new(&tokenizer, tokenizer.eos().unwrap()).unwrap();
     println!("vocabulary, once for a model: {:?}", clock.elapsed());
     let clock = Instant::now();
-    let mut strict = StrictTools::new(&tokenizer, &vocabulary, &definitions()).unwrap();
+    let mut strict = StrictTools::new(&tokenizer, &vocabulary, &definitions(), false).unwrap();
     println!(
         "grammar of 7 tools, once for an answer: {:?}",
         clock.elapsed()
@@ -592,6 +593,57 @@ fn a_faulty_schema_is_refused_before_anything_is_computed() {
     let error = model.chat().answer(&messages, &options).unwrap_err();
     assert!(
         matches!(error, PipelineError::ToolNotStrict { .. }),
+        "{error}"
+    );
+}
+
+/// Asks the demo, which would answer with text, for something else.
+fn answer_in(form: AnswerForm, single_call: bool) -> Result<crate::Answer, PipelineError> {
+    let model = Voxtral::<Flex>::builder().demo().unwrap();
+    let clip = Arc::new(model.read_audio("../samples/digits-en.wav").unwrap());
+    let question = Part::Text("Which language is spoken?".to_owned());
+    let options = ChatOptions {
+        tools: vec![tool("now", json!({})), tool("then", json!({}))],
+        sampling: SamplingOptions::default(),
+        max_new_tokens: Some(120),
+        form,
+        single_call,
+        ..ChatOptions::default()
+    };
+    let messages = [Message::User(vec![Part::Audio(clip), question])];
+    model.chat().answer(&messages, &options)
+}
+
+#[test]
+fn calls_can_be_asked_for_and_one_alone() {
+    assert!(answer_in(AnswerForm::Free, false).unwrap().calls.is_empty());
+    for name in [None, Some("now"), Some("then")] {
+        let form = AnswerForm::Calls(name.map(str::to_owned));
+        let answer = answer_in(form, true).unwrap();
+        assert_eq!((answer.calls.len(), &*answer.text), (1, ""), "{answer:?}");
+        assert!(name.is_none_or(|name| answer.calls[0].name == name));
+    }
+    let error = answer_in(AnswerForm::Calls(Some("never".to_owned())), true).unwrap_err();
+    assert!(error.to_string().contains("a call of `never`"), "{error}");
+}
+
+#[test]
+fn an_answer_can_be_held_to_a_schema() {
+    let schema = json!({
+        "type": "object",
+        "properties": {"digits": {"type": "string", "pattern": "^[0-9]{6}$"}, "sure": {"type": "boolean"}},
+        "required": ["digits", "sure"],
+        "additionalProperties": false,
+    });
+    let answer = answer_in(AnswerForm::Json(schema), false).unwrap();
+    assert_eq!(answer.finish, crate::Finish::Stop);
+    let value: Value = serde_json::from_str(&answer.text).unwrap();
+    let digits = value["digits"].as_str().unwrap();
+    assert!(digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    assert!(value["sure"].is_boolean() && value.as_object().unwrap().len() == 2);
+    let error = answer_in(AnswerForm::Json(json!({"not": {}})), false).unwrap_err();
+    assert!(
+        matches!(error, PipelineError::AnswerNotHeld { .. }),
         "{error}"
     );
 }
