@@ -101,6 +101,9 @@ impl Task for Work<'_> {
         config.max_body = limits.max_upload << 20;
         config.patience = limits.patience;
         config.grace = limits.grace;
+        config.session_idle = limits.session_idle;
+        config.session_length = limits.session_length;
+        config.ping = limits.ping;
         let address = self.listener.local_addr().context("cannot tell the port")?;
         notice(self.quiet, format_args!("listening on http://{address}"));
         voxtral_server::run(self.listener, engine.clone(), config).context("server failed")?;

@@ -12,10 +12,11 @@ use axum::{
     extract::{MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, Uri},
     middleware::{self, Next},
+    serve::ListenerExt,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 use crate::{
     Config, Engine, ServerError,
     error::{Dialect, Failure},
+    live,
     metrics::Route,
     system, transcription,
 };
@@ -39,6 +41,10 @@ pub(crate) struct App {
     pub(crate) engine: Engine,
     pub(crate) config: Config,
     stopping: AtomicBool,
+    /// True from the sign to stop on.
+    stop: watch::Receiver<bool>,
+    /// Connections of live clients.
+    connections: watch::Sender<usize>,
     /// When it started, in seconds of Unix time.
     pub(crate) started: u64,
 }
@@ -47,6 +53,37 @@ impl App {
     /// Whether nothing new is taken.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Waits until nothing new is taken.
+    pub(crate) async fn stopped(&self) {
+        // An error means that the server has ended.
+        let _ = self.stop.clone().wait_for(|stopped| *stopped).await;
+    }
+
+    /// A place for a live client, if there is one.
+    pub(crate) fn connect(self: &Arc<Self>) -> Result<Place, ServerError> {
+        let limit = self.engine.limits().sessions;
+        let take = |taken: &mut usize| {
+            let free = *taken < limit;
+            *taken += usize::from(free);
+            free
+        };
+        if self.connections.send_if_modified(take) {
+            return Ok(Place(Arc::clone(self)));
+        }
+        self.engine.metrics().refused.inc();
+        Err(ServerError::TooManySessions { limit })
+    }
+}
+
+/// The place of a live client. Dropped, it is another's.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<App>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.send_modify(|taken| *taken -= 1);
     }
 }
 
@@ -62,27 +99,42 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let grace = config.grace;
+    let (stopped, mut over) = watch::channel(false);
     let app = Arc::new(App {
         started: unix_time(),
         engine,
         config,
         stopping: AtomicBool::new(false),
+        stop: over.clone(),
+        connections: watch::Sender::new(0),
     });
-    let (stopped, mut over) = tokio::sync::watch::channel(false);
     let theirs = Arc::clone(&app);
     let stop = async move {
         stop.await;
         theirs.stopping.store(true, Ordering::Relaxed);
         let _ = stopped.send(true);
     };
+    // Words of live clients are small, and do not wait for others.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection delays small pieces");
+        }
+    });
     let server = axum::serve(listener, router(Arc::clone(&app))).with_graceful_shutdown(stop);
+    let mut connections = app.connections.subscribe();
+    let server = async move {
+        let ended = server.await;
+        // Once a client has switched to WebSockets, its connection is no concern of the above.
+        let _ = connections.wait_for(|taken| *taken == 0).await;
+        ended
+    };
     let late = async move {
         // An error means that the server has ended.
         let _ = over.wait_for(|stopped| *stopped).await;
         tokio::time::sleep(grace).await;
     };
     tokio::select! {
-        ended = server.into_future() => ended,
+        ended = server => ended,
         () = late => {
             tracing::warn!("requests that run are given up after {grace:?}");
             Ok(())
@@ -144,6 +196,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/models", get(system::models))
         .route("/v1/models/{model}", get(system::model))
         .route("/v1/audio/transcriptions", post(transcription::handle))
+        .route("/v1/audio/transcriptions/realtime", get(live::mistral))
+        .route("/v1/realtime", get(live::realtime))
         .route("/metrics", get(system::metrics))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), admit));
     Router::new()

@@ -12,6 +12,7 @@
 mod desk;
 mod live;
 
+use std::collections::VecDeque;
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -62,15 +63,21 @@ impl Default for Limits {
     }
 }
 
-/// What handlers need of a model's tokenizer.
+/// What handlers need of a model.
 pub(crate) trait Vocabulary: Send + Sync {
     /// The bytes of a token that is text.
     fn bytes(&self, id: u32) -> Option<Vec<u8>>;
+    /// Whether a live session can have these options.
+    fn check(&self, options: &SessionOptions) -> Result<(), PipelineError>;
 }
 
 impl<B: Backend> Vocabulary for Voxtral<B> {
     fn bytes(&self, id: u32) -> Option<Vec<u8>> {
         self.tokenizer().token_bytes(id).map(<[u8]>::to_vec)
+    }
+
+    fn check(&self, options: &SessionOptions) -> Result<(), PipelineError> {
+        self.check_session(options)
     }
 }
 
@@ -137,6 +144,8 @@ pub(crate) enum Event {
     Failed(PipelineError),
     /// The server is at fault.
     Crashed,
+    /// A live stream was forgotten, and another begins.
+    Begun,
 }
 
 /// Sound of a live session, and what is asked of it.
@@ -148,6 +157,8 @@ pub(crate) enum Sound {
     Flush,
     /// Ends the stream, which gives its transcript; a new one may begin.
     Finish,
+    /// Forgets the stream, of which no transcript is wanted, and begins one with these options.
+    Begin(Box<SessionOptions>),
 }
 
 /// A request on its way. Dropped, it is cancelled.
@@ -173,10 +184,38 @@ pub(crate) struct LiveJob {
     inbox: mpsc::Sender<Command>,
 }
 
+/// How a live session went on.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// Sound was taken.
+    Taken,
+    Event(Event),
+    /// It is over, and has no more events.
+    Over,
+}
+
 impl LiveJob {
-    /// Gives sound, once there is room for it; whether the session is still there.
-    pub(crate) async fn send(&self, sound: Sound) -> bool {
-        self.sound.send(sound).await.is_ok() && self.inbox.send(Command::Wake).is_ok()
+    /// Gives the next piece of this sound once there is room for it, or the next event if that
+    /// comes first. Dropped before it is ready, it has done nothing.
+    pub(crate) async fn advance(&mut self, sound: &mut VecDeque<Sound>) -> Progress {
+        let room = tokio::select! {
+            biased;
+            event = self.events.recv() => {
+                return event.map_or(Progress::Over, Progress::Event);
+            }
+            room = self.sound.reserve(), if !sound.is_empty() => room,
+        };
+        match room {
+            Ok(room) => {
+                if let Some(piece) = sound.pop_front() {
+                    room.send(piece);
+                    let _ = self.inbox.send(Command::Wake);
+                }
+            }
+            // The events tell why.
+            Err(_) => sound.clear(),
+        }
+        Progress::Taken
     }
 }
 
@@ -270,6 +309,10 @@ impl Engine {
     /// The models that are served.
     pub fn models(&self) -> &[ModelInfo] {
         &self.shared.models
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.shared.limits
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

@@ -15,6 +15,7 @@ mod auth;
 mod body;
 mod engine;
 mod error;
+mod live;
 mod metrics;
 mod system;
 mod transcription;
@@ -38,6 +39,12 @@ pub struct Config {
     pub patience: Duration,
     /// How long requests may go on behind the sign to stop.
     pub grace: Duration,
+    /// How long a live client may be silent, without a message or sound that is being heard.
+    pub session_idle: Duration,
+    /// How long a live session may last.
+    pub session_length: Duration,
+    /// Time between two pings to a live client; one that leaves three unanswered is gone.
+    pub ping: Duration,
 }
 
 impl Default for Config {
@@ -47,6 +54,9 @@ impl Default for Config {
             max_body: 512 << 20,
             patience: Duration::from_secs(30),
             grace: Duration::from_secs(30),
+            session_idle: Duration::from_secs(300),
+            session_length: Duration::from_secs(4 * 3600),
+            ping: Duration::from_secs(20),
         }
     }
 }

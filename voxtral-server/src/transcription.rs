@@ -28,6 +28,8 @@ use crate::{
     engine::{Event, Job, Work},
     error::{Dialect, Failure},
 };
+pub(crate) use mistral::segment;
+pub(crate) use openai::logprobs;
 use request::{Asked, Shape};
 
 /// Windows of one file that are heard together, so that others have room.

@@ -6,5 +6,6 @@
     reason = "clippy exempts test functions only, not their helpers"
 )]
 
+mod live;
 mod scene;
 mod transcriptions;
