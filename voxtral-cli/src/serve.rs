@@ -105,6 +105,9 @@ impl Task for Work<'_> {
         config.file_life = args.files.file_expiry;
         config.max_stored = args.files.max_stored << 20;
         config.allow_private_urls = args.files.allow_private_urls;
+        config.session_idle = limits.session_idle;
+        config.session_length = limits.session_length;
+        config.ping = limits.ping;
         let address = self.listener.local_addr().context("cannot tell the port")?;
         notice(self.quiet, format_args!("listening on http://{address}"));
         voxtral_server::run(self.listener, engine.clone(), config).context("server failed")?;

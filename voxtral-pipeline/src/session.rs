@@ -137,9 +137,7 @@ impl<B: Backend> Voxtral<B> {
             log_mel_max,
         } = self.hearing
         else {
-            return Err(self.unsupported(
-                "it takes whole clips, not streams: choose a Realtime model, as `realtime`",
-            ));
+            return Err(self.takes_clips());
         };
         let layout = self.stream_layout(options.delay)?;
         let rate = self.sample_rate();
@@ -176,6 +174,27 @@ impl<B: Backend> Voxtral<B> {
             state: State::Open,
             layout,
         })
+    }
+
+    /// Whether a [`session`](Self::session) can have these options, without opening one.
+    ///
+    /// # Errors
+    /// Those of [`session`](Self::session).
+    pub fn check_session(&self, options: &SessionOptions) -> Result<(), PipelineError> {
+        let Hearing::Stream { pad, word, .. } = self.hearing else {
+            return Err(self.takes_clips());
+        };
+        let layout = self.stream_layout(options.delay)?;
+        let rate = self.sample_rate();
+        Resampler::new(options.sample_rate.unwrap_or(rate), rate)?;
+        self.stream_request(&layout, Signs { pad, word }, options)?;
+        Ok(())
+    }
+
+    fn takes_clips(&self) -> PipelineError {
+        self.unsupported(
+            "it takes whole clips, not streams: choose a Realtime model, as `realtime`",
+        )
     }
 
     /// How a stream is padded for this delay.

@@ -14,8 +14,9 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
+    serve::ListenerExt,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -24,7 +25,7 @@ use crate::{
     Config, Engine, ServerError, chat,
     error::{Dialect, Failure},
     fetch::Fetcher,
-    files,
+    files, live,
     metrics::Route,
     page, system, transcription,
 };
@@ -43,6 +44,10 @@ pub(crate) struct App {
     pub(crate) fetcher: Fetcher,
     pub(crate) files: Arc<files::Store>,
     stopping: AtomicBool,
+    /// True from the sign to stop on.
+    stop: watch::Receiver<bool>,
+    /// Connections of live clients.
+    connections: watch::Sender<usize>,
     /// When it started, in seconds of Unix time.
     pub(crate) started: u64,
 }
@@ -51,6 +56,37 @@ impl App {
     /// Whether nothing new is taken.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Waits until nothing new is taken.
+    pub(crate) async fn stopped(&self) {
+        // An error means that the server has ended.
+        let _ = self.stop.clone().wait_for(|stopped| *stopped).await;
+    }
+
+    /// A place for a live client, if there is one.
+    pub(crate) fn connect(self: &Arc<Self>) -> Result<Place, ServerError> {
+        let limit = self.engine.limits().sessions;
+        let take = |taken: &mut usize| {
+            let free = *taken < limit;
+            *taken += usize::from(free);
+            free
+        };
+        if self.connections.send_if_modified(take) {
+            return Ok(Place(Arc::clone(self)));
+        }
+        self.engine.metrics().refused.inc();
+        Err(ServerError::TooManySessions { limit })
+    }
+}
+
+/// The place of a live client. Dropped, it is another's.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<App>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.send_modify(|taken| *taken -= 1);
     }
 }
 
@@ -68,6 +104,7 @@ pub async fn serve(
     let grace = config.grace;
     let files = Arc::new(files::Store::open(&config)?);
     let sweeping = tokio::spawn(files::sweep(Arc::clone(&files)));
+    let (stopped, mut over) = watch::channel(false);
     let app = Arc::new(App {
         started: unix_time(),
         fetcher: Fetcher::new(&config),
@@ -75,22 +112,36 @@ pub async fn serve(
         engine,
         config,
         stopping: AtomicBool::new(false),
+        stop: over.clone(),
+        connections: watch::Sender::new(0),
     });
-    let (stopped, mut over) = tokio::sync::watch::channel(false);
     let theirs = Arc::clone(&app);
     let stop = async move {
         stop.await;
         theirs.stopping.store(true, Ordering::Relaxed);
         let _ = stopped.send(true);
     };
+    // Words of live clients are small, and do not wait for others.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection delays small pieces");
+        }
+    });
     let server = axum::serve(listener, router(Arc::clone(&app))).with_graceful_shutdown(stop);
+    let mut connections = app.connections.subscribe();
+    let server = async move {
+        let ended = server.await;
+        // Once a client has switched to WebSockets, its connection is no concern of the above.
+        let _ = connections.wait_for(|taken| *taken == 0).await;
+        ended
+    };
     let late = async move {
         // An error means that the server has ended.
         let _ = over.wait_for(|stopped| *stopped).await;
         tokio::time::sleep(grace).await;
     };
     let ended = tokio::select! {
-        ended = server.into_future() => ended,
+        ended = server => ended,
         () = late => {
             tracing::warn!("requests that run are given up after {grace:?}");
             Ok(())
@@ -159,6 +210,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/files", get(files::list).post(files::create))
         .route("/v1/files/{id}", get(files::retrieve).delete(files::delete))
         .route("/v1/files/{id}/content", get(files::content))
+        .route("/v1/audio/transcriptions/realtime", get(live::mistral))
+        .route("/v1/realtime", get(live::realtime))
         .route("/metrics", get(system::metrics))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), admit));
     Router::new()

@@ -12,6 +12,7 @@
 mod desk;
 mod live;
 
+use std::collections::VecDeque;
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -74,6 +75,8 @@ pub(crate) trait Vocabulary: Send + Sync {
         messages: &[Message],
         tools: &[ToolDefinition],
     ) -> Result<PromptSize, PipelineError>;
+    /// Whether a live session can have these options.
+    fn check(&self, options: &SessionOptions) -> Result<(), PipelineError>;
 }
 
 impl<B: Backend> Vocabulary for Voxtral<B> {
@@ -91,6 +94,10 @@ impl<B: Backend> Vocabulary for Voxtral<B> {
         tools: &[ToolDefinition],
     ) -> Result<PromptSize, PipelineError> {
         Voxtral::prompt_size(self, messages, tools)
+    }
+
+    fn check(&self, options: &SessionOptions) -> Result<(), PipelineError> {
+        self.check_session(options)
     }
 }
 
@@ -159,6 +166,8 @@ pub(crate) enum Event {
     Failed(PipelineError),
     /// The server is at fault.
     Crashed,
+    /// A live stream was forgotten, and another begins.
+    Begun,
 }
 
 /// Sound of a live session, and what is asked of it.
@@ -170,6 +179,8 @@ pub(crate) enum Sound {
     Flush,
     /// Ends the stream, which gives its transcript; a new one may begin.
     Finish,
+    /// Forgets the stream, of which no transcript is wanted, and begins one with these options.
+    Begin(Box<SessionOptions>),
 }
 
 /// A request on its way. Dropped, it is cancelled.
@@ -195,10 +206,38 @@ pub(crate) struct LiveJob {
     inbox: mpsc::Sender<Command>,
 }
 
+/// How a live session went on.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// Sound was taken.
+    Taken,
+    Event(Event),
+    /// It is over, and has no more events.
+    Over,
+}
+
 impl LiveJob {
-    /// Gives sound, once there is room for it; whether the session is still there.
-    pub(crate) async fn send(&self, sound: Sound) -> bool {
-        self.sound.send(sound).await.is_ok() && self.inbox.send(Command::Wake).is_ok()
+    /// Gives the next piece of this sound once there is room for it, or the next event if that
+    /// comes first. Dropped before it is ready, it has done nothing.
+    pub(crate) async fn advance(&mut self, sound: &mut VecDeque<Sound>) -> Progress {
+        let room = tokio::select! {
+            biased;
+            event = self.events.recv() => {
+                return event.map_or(Progress::Over, Progress::Event);
+            }
+            room = self.sound.reserve(), if !sound.is_empty() => room,
+        };
+        match room {
+            Ok(room) => {
+                if let Some(piece) = sound.pop_front() {
+                    room.send(piece);
+                    let _ = self.inbox.send(Command::Wake);
+                }
+            }
+            // The events tell why.
+            Err(_) => sound.clear(),
+        }
+        Progress::Taken
     }
 }
 
@@ -293,6 +332,10 @@ impl Engine {
     /// The models that are served.
     pub fn models(&self) -> &[ModelInfo] {
         &self.shared.models
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.shared.limits
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

@@ -126,6 +126,43 @@ pub enum ServerError {
         /// How many there are.
         limit: usize,
     },
+    /// A message of a live client whose type is not known.
+    #[error("event `{found}` is not known, expected {}", quoted(known))]
+    UnknownEvent {
+        /// Its type.
+        found: String,
+        /// Those that are.
+        known: Vec<String>,
+    },
+    /// A message of a live client that came too early.
+    #[error("`{event}` came too early: {expected}")]
+    Premature {
+        /// Its type.
+        event: &'static str,
+        /// What has to come first.
+        expected: &'static str,
+    },
+    /// Sound in a message that is not what was announced.
+    #[error("audio cannot be read: {reason}")]
+    Samples {
+        /// What is wrong.
+        reason: String,
+    },
+    /// A live client has said nothing for long.
+    #[error("nothing came for {limit:?}: the session is over")]
+    Idle {
+        /// How long.
+        limit: Duration,
+    },
+    /// A live session has lasted for long.
+    #[error("the session has lasted {limit:?}, the most that is given here: connect again")]
+    Lasting {
+        /// How long.
+        limit: Duration,
+    },
+    /// A live client does not read its events.
+    #[error("events were not read in time: the session is over")]
+    Unread,
     /// The server ends.
     #[error("server is stopping: come again later")]
     Stopping,
@@ -171,6 +208,9 @@ impl ServerError {
             | Self::Missing { .. }
             | Self::Unable { .. }
             | Self::Malformed { .. }
+            | Self::UnknownEvent { .. }
+            | Self::Premature { .. }
+            | Self::Samples { .. }
             | Self::Fetch { .. } => StatusCode::BAD_REQUEST,
             Self::Pipeline(error) | Self::Sound { source: error, .. } if is_clients(error) => {
                 StatusCode::BAD_REQUEST
@@ -182,7 +222,9 @@ impl ServerError {
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Key { .. } => StatusCode::UNAUTHORIZED,
-            Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::TooSlow { .. } | Self::Idle { .. } | Self::Lasting { .. } | Self::Unread => {
+                StatusCode::REQUEST_TIMEOUT
+            }
             Self::Busy { .. } | Self::TooManySessions { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -194,6 +236,8 @@ impl ServerError {
             Self::Field { field, .. } | Self::Unable { field, .. } => Some(field),
             Self::Missing { field, .. } => Some(field),
             Self::Sound { field, .. } | Self::Fetch { field, .. } => Some(field),
+            Self::UnknownEvent { .. } => Some("type"),
+            Self::Samples { .. } => Some("audio"),
             Self::UnknownModel { .. } => Some("model"),
             Self::Pipeline(PipelineError::Audio(_)) => Some("file"),
             Self::Pipeline(PipelineError::LanguageUnsupported { .. }) => Some("language"),
@@ -213,7 +257,11 @@ impl ServerError {
             Self::TooLarge { .. } => "too_large",
             Self::NotFound { .. } => "not_found",
             Self::Stopping => "unavailable",
-            Self::Pipeline(PipelineError::Audio(_)) | Self::Sound { .. } => "invalid_audio",
+            Self::UnknownEvent { .. } => "unknown_event",
+            Self::Idle { .. } | Self::Lasting { .. } => "session_expired",
+            Self::Sound { .. } | Self::Samples { .. } | Self::Pipeline(PipelineError::Audio(_)) => {
+                "invalid_audio"
+            }
             Self::Pipeline(PipelineError::ContextOverflow { .. }) => "context_length_exceeded",
             _ if self.status().is_client_error() => "invalid_request",
             _ => "server_error",

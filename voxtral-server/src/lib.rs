@@ -21,6 +21,7 @@ mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 mod json;
+mod live;
 mod metrics;
 mod page;
 mod sse;
@@ -55,6 +56,12 @@ pub struct Config {
     pub allow_private_urls: bool,
     /// How long requests may go on behind the sign to stop.
     pub grace: Duration,
+    /// How long a live client may be silent, without a message or sound that is being heard.
+    pub session_idle: Duration,
+    /// How long a live session may last.
+    pub session_length: Duration,
+    /// Time between two pings to a live client; one that leaves three unanswered is gone.
+    pub ping: Duration,
 }
 
 impl Default for Config {
@@ -68,6 +75,9 @@ impl Default for Config {
             max_stored: 4 << 30,
             allow_private_urls: false,
             grace: Duration::from_secs(30),
+            session_idle: Duration::from_secs(300),
+            session_length: Duration::from_secs(4 * 3600),
+            ping: Duration::from_secs(20),
         }
     }
 }

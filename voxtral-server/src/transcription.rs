@@ -24,6 +24,8 @@ use crate::{
     error::{Dialect, Failure},
     files, sse,
 };
+pub(crate) use mistral::segment;
+pub(crate) use openai::logprobs;
 use request::{Asked, Shape, Source};
 
 /// Windows of one file that are heard together, so that others have room.

@@ -96,6 +96,15 @@ pub(crate) struct LimitArgs {
     /// Live sessions at once.
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) max_sessions: usize,
+    /// Seconds that a live client may be silent before its session ends.
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    pub(crate) session_idle: Duration,
+    /// Seconds that a live session may last.
+    #[arg(long, value_name = "SECONDS", default_value = "14400", value_parser = seconds)]
+    pub(crate) session_length: Duration,
+    /// Seconds between two pings to live clients; who leaves three unanswered is gone.
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = a_while)]
+    pub(crate) ping: Duration,
     /// Largest file that is taken, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 512)]
     pub(crate) max_upload: u64,
@@ -109,6 +118,15 @@ pub(crate) struct LimitArgs {
 
 fn at_least_one() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
+}
+
+/// More than no time at all.
+fn a_while(text: &str) -> Result<Duration, String> {
+    let found = seconds(text)?;
+    match found.is_zero() {
+        true => Err("expected more than 0 seconds".to_owned()),
+        false => Ok(found),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod clients;
+mod live;
 mod load;
 mod scene;
 mod system;

@@ -119,7 +119,9 @@ impl<'m, B: Backend> Desk<'m, B> {
         events: channel::Sender<Event>,
     ) {
         match alone(|| self.model.session(options)) {
-            Ok(session) => self.live.push(Live::new(session, sound, events)),
+            Ok(session) => self
+                .live
+                .push(Live::new(self.model, session, sound, events)),
             Err(event) => {
                 self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
                 let _ = events.try_send(event);

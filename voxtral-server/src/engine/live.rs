@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 
 use tokio::sync::mpsc as channel;
-use voxtral_pipeline::{Backend, PipelineError, Session, Step};
+use voxtral_pipeline::{Backend, PipelineError, Session, Step, Voxtral};
 
 use super::{Event, Sound, desk::alone};
 use crate::metrics::Metrics;
 
 pub(super) struct Live<'m, B: Backend> {
+    model: &'m Voxtral<B>,
     session: Session<'m, B>,
     sound: channel::Receiver<Sound>,
     events: channel::Sender<Event>,
@@ -18,11 +19,13 @@ pub(super) struct Live<'m, B: Backend> {
 
 impl<'m, B: Backend> Live<'m, B> {
     pub(super) fn new(
+        model: &'m Voxtral<B>,
         session: Session<'m, B>,
         sound: channel::Receiver<Sound>,
         events: channel::Sender<Event>,
     ) -> Self {
         Self {
+            model,
             session,
             sound,
             events,
@@ -90,6 +93,10 @@ impl<'m, B: Backend> Live<'m, B> {
                 let transcript = transcript?;
                 self.session.reset()?;
                 return Ok(Some(Event::Transcript(Box::new(transcript))));
+            }
+            Sound::Begin(options) => {
+                self.session = self.model.session(&options)?;
+                return Ok(Some(Event::Begun));
             }
         }
         Ok(None)

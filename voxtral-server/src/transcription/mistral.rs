@@ -43,7 +43,8 @@ fn segments(transcript: &Transcript, reply: &Reply) -> Vec<Value> {
     wanted.flatten().map(segment).collect()
 }
 
-pub(super) fn segment(segment: &Segment) -> Value {
+/// A segment.
+pub(crate) fn segment(segment: &Segment) -> Value {
     json!({
         "type": "transcription_segment",
         "text": segment.text,

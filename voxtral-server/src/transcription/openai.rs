@@ -6,7 +6,7 @@ use voxtral_pipeline::{Document, Format, Layout, PipelineError, Token, Transcrip
 use super::Reply;
 use crate::{
     ServerError,
-    engine::Event,
+    engine::{Event, Vocabulary},
     error::{Dialect, Failure},
 };
 
@@ -18,7 +18,7 @@ pub(super) fn object(transcript: &Transcript, reply: &Reply) -> Value {
         "usage": {"type": "duration", "seconds": transcript.duration.as_secs_f64().ceil()},
     });
     if reply.asked.logprobs {
-        object["logprobs"] = logprobs(&transcript.tokens, reply);
+        object["logprobs"] = logprobs(&transcript.tokens, &*reply.vocabulary);
     }
     doubts(&mut object, transcript);
     object
@@ -77,9 +77,10 @@ pub(super) fn plain(
     Ok((content_type, text))
 }
 
-fn logprobs(tokens: &[Token], reply: &Reply) -> Value {
+/// Tokens with their bytes and log-probabilities.
+pub(crate) fn logprobs(tokens: &[Token], vocabulary: &dyn Vocabulary) -> Value {
     let tokens = tokens.iter().filter_map(|token| {
-        let bytes = reply.vocabulary.bytes(token.id)?;
+        let bytes = vocabulary.bytes(token.id)?;
         Some(json!({"token": token.text, "bytes": bytes, "logprob": token.logprob}))
     });
     tokens.collect()
@@ -90,7 +91,7 @@ pub(super) fn events(event: Event, reply: &Reply) -> Vec<Option<Value>> {
     let delta = |text: String, tokens: &[Token]| {
         let mut delta = json!({"type": "transcript.text.delta", "delta": text});
         if reply.asked.logprobs {
-            delta["logprobs"] = logprobs(tokens, reply);
+            delta["logprobs"] = logprobs(tokens, &*reply.vocabulary);
         }
         vec![Some(delta)]
     };
@@ -112,7 +113,7 @@ pub(super) fn events(event: Event, reply: &Reply) -> Vec<Option<Value>> {
                 },
             });
             if reply.asked.logprobs {
-                done["logprobs"] = logprobs(&transcript.tokens, reply);
+                done["logprobs"] = logprobs(&transcript.tokens, &*reply.vocabulary);
             }
             doubts(&mut done, &transcript);
             vec![Some(done), None]

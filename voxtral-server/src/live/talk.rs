@@ -1,0 +1,276 @@
+//! What is under way between a client and the engine.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use voxtral_pipeline::{ContextBias, SamplingOptions, SessionOptions};
+
+use super::{encoding::Encoding, new_id};
+use crate::{
+    ServerError,
+    app::App,
+    engine::{Event, LiveJob, ModelInfo, Progress, Sound},
+};
+
+/// What the sound is like, and how it is heard.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Setup {
+    pub(super) encoding: Encoding,
+    /// Samples per second.
+    pub(super) rate: u32,
+    /// How far the text follows the sound; the model's own where it is not said.
+    pub(super) delay: Option<Duration>,
+    pub(super) bias: Option<ContextBias>,
+}
+
+impl Setup {
+    /// 16 bits at this rate.
+    pub(super) fn at(rate: u32) -> Self {
+        Self {
+            encoding: Encoding::I16,
+            rate,
+            delay: None,
+            bias: None,
+        }
+    }
+
+    fn options(&self) -> SessionOptions {
+        SessionOptions {
+            delay: self.delay,
+            sample_rate: Some(self.rate),
+            sampling: SamplingOptions {
+                context_bias: self.bias.clone(),
+                ..SamplingOptions::default()
+            },
+            ..SessionOptions::default()
+        }
+    }
+}
+
+/// Phrases of a field, which may have commas between them.
+pub(super) fn bias(field: &str, phrases: &[String]) -> Result<Option<ContextBias>, ServerError> {
+    if phrases.is_empty() {
+        return Ok(None);
+    }
+    let phrases = phrases.iter().flat_map(|list| list.split(','));
+    let bias = ContextBias::new(phrases, ContextBias::DEFAULT_STRENGTH);
+    bias.map(Some)
+        .map_err(|error| ServerError::unable(field, error.to_string()))
+}
+
+/// Sound from its first sample to its transcript.
+#[derive(Debug)]
+struct Utterance {
+    id: String,
+    /// Whether it has any sound.
+    heard: bool,
+    /// Whether nobody wants to know of it any more.
+    forgotten: bool,
+}
+
+impl Utterance {
+    fn new() -> Self {
+        Self {
+            id: new_id("item_"),
+            heard: false,
+            forgotten: false,
+        }
+    }
+}
+
+/// A client's side of a live session.
+#[derive(Debug)]
+pub(super) struct Talk {
+    app: Arc<App>,
+    model: Option<usize>,
+    setup: Setup,
+    job: Option<LiveJob>,
+    /// Sound that the engine has no room for yet.
+    sound: VecDeque<Sound>,
+    /// Those that are not written down yet, and behind them the one that sound comes for.
+    utterances: VecDeque<Utterance>,
+}
+
+impl Talk {
+    pub(super) fn new(app: Arc<App>) -> Self {
+        Self {
+            app,
+            model: None,
+            setup: Setup::at(16_000),
+            job: None,
+            sound: VecDeque::new(),
+            utterances: VecDeque::from([Utterance::new()]),
+        }
+    }
+
+    /// The model, once it is chosen.
+    pub(super) fn model(&self) -> Option<&ModelInfo> {
+        self.model.map(|at| &self.app.engine.models()[at])
+    }
+
+    pub(super) fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// The model of this name, or the first that takes streams, which is then heard with.
+    fn find(&self, name: Option<&str>) -> Result<usize, ServerError> {
+        let engine = &self.app.engine;
+        let at = engine.model(name, |model| model.is_streaming)?;
+        let model = &engine.models()[at];
+        if !model.is_streaming {
+            let reason = format!(
+                "`{}` takes whole files, not live sound: name a Realtime model",
+                name.unwrap_or(&model.names[0])
+            );
+            return Err(ServerError::unable("model", reason));
+        }
+        Ok(at)
+    }
+
+    /// Chooses a model and how it hears, both at once or neither.
+    pub(super) fn choose(&mut self, name: Option<&str>, setup: Setup) -> Result<(), ServerError> {
+        let at = self.find(name)?;
+        if self.model == Some(at) && self.setup == setup {
+            return Ok(());
+        }
+        if self.is_heard() || (self.model != Some(at) && self.utterances.len() > 1) {
+            return Err(ServerError::Premature {
+                event: "session.update",
+                expected: "end the utterance first, and wait for its transcript",
+            });
+        }
+        let options = setup.options();
+        let vocabulary = &self.app.engine.models()[at].vocabulary;
+        vocabulary.check(&options)?;
+        if self.model != Some(at) {
+            self.hang_up();
+        }
+        self.model = Some(at);
+        self.setup = setup;
+        self.begin();
+        Ok(())
+    }
+
+    /// Leaves the engine.
+    fn hang_up(&mut self) {
+        self.job = None;
+        self.sound.clear();
+        self.utterances = VecDeque::from([Utterance::new()]);
+    }
+
+    /// Lets what comes be a stream of its own.
+    fn begin(&mut self) {
+        if self.job.is_some() {
+            let options = Box::new(self.setup.options());
+            self.sound.push_back(Sound::Begin(options));
+            if let Some(last) = self.utterances.back_mut() {
+                last.forgotten = true;
+            }
+            self.utterances.push_back(Utterance::new());
+        }
+    }
+
+    /// The way to the engine, which begins with what is said first.
+    fn call(&mut self) -> Result<(), ServerError> {
+        if self.job.is_none() {
+            let model = match self.model {
+                Some(model) => model,
+                None => self.find(None)?,
+            };
+            self.model = Some(model);
+            let options = self.setup.options();
+            self.job = Some(self.app.engine.listen(model, options)?);
+        }
+        Ok(())
+    }
+
+    /// Takes sound, in base64.
+    pub(super) fn hear(&mut self, audio: &str) -> Result<(), ServerError> {
+        let samples = self.setup.encoding.decode(audio)?;
+        if samples.is_empty() {
+            return Ok(());
+        }
+        self.call()?;
+        // A second at once, so that what waits for the model is little.
+        let pieces = samples.chunks(self.setup.rate as usize);
+        self.sound
+            .extend(pieces.map(|piece| Sound::Samples(piece.to_vec())));
+        if let Some(last) = self.utterances.back_mut() {
+            last.heard = true;
+        }
+        Ok(())
+    }
+
+    /// Brings out the words behind the delay.
+    pub(super) fn flush(&mut self) -> Result<(), ServerError> {
+        if self.is_heard() {
+            self.sound.push_back(Sound::Flush);
+        }
+        Ok(())
+    }
+
+    /// Ends the utterance, whose transcript will come, and gives its id.
+    pub(super) fn finish(&mut self) -> Result<String, ServerError> {
+        self.call()?;
+        self.sound.push_back(Sound::Finish);
+        let id = self.id().to_owned();
+        self.utterances.push_back(Utterance::new());
+        Ok(id)
+    }
+
+    /// Forgets the utterance.
+    pub(super) fn clear(&mut self) {
+        if self.is_heard() {
+            self.begin();
+        }
+    }
+
+    /// The id of the utterance that sound comes for.
+    pub(super) fn id(&self) -> &str {
+        self.utterances.back().map_or("", |last| &last.id)
+    }
+
+    /// Whether there is sound that was not ended.
+    pub(super) fn is_heard(&self) -> bool {
+        self.utterances.back().is_some_and(|last| last.heard)
+    }
+
+    /// Whether more may be said.
+    pub(super) fn has_room(&self) -> bool {
+        self.sound.is_empty()
+    }
+
+    /// Whether nothing is heard and no transcript is awaited.
+    pub(super) fn is_silent(&self) -> bool {
+        self.utterances.len() == 1 && !self.is_heard()
+    }
+
+    /// Gives sound to the engine or an event of it; the id is that of the event's utterance.
+    /// Dropped before it is ready, it has done nothing.
+    pub(super) async fn advance(&mut self) -> Option<Result<(Event, String), ServerError>> {
+        let Some(job) = &mut self.job else {
+            return std::future::pending().await;
+        };
+        let event = match job.advance(&mut self.sound).await {
+            Progress::Taken => return None,
+            Progress::Event(event) => event,
+            Progress::Over => {
+                self.hang_up();
+                return Some(Err(match self.app.engine.is_alive() {
+                    true => ServerError::Unread,
+                    false => ServerError::Stopping,
+                }));
+            }
+        };
+        let id = self.utterances.front().map(|first| first.id.clone());
+        let forgotten = self.utterances.front().is_some_and(|first| first.forgotten);
+        match event {
+            Event::Transcript(_) | Event::Begun => drop(self.utterances.pop_front()),
+            Event::Failed(_) | Event::Crashed => self.hang_up(),
+            _ if forgotten => return None,
+            _ => {}
+        }
+        Some(Ok((event, id.unwrap_or_default())))
+    }
+}
