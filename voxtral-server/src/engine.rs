@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc as channel;
 use voxtral_audio::Decoder;
 use voxtral_pipeline::{
-    Answer, Audio, Backend, Cancel, ChatOptions, Gap, LongOptions, Message, PipelineError,
-    PromptSize, Segment, SessionOptions, Step, ToolDefinition, Transcript, Voxtral, Warning,
+    Answer, Audio, Backend, Cancel, ChatOptions, LongOptions, Message, PipelineError, PromptSize,
+    Segment, SessionOptions, Step, ToolDefinition, Transcript, Voxtral,
 };
 
 use crate::{ServerError, metrics::Metrics};
@@ -158,8 +158,6 @@ pub(crate) enum Event {
     Step(Step),
     Text(String),
     Segment(Segment),
-    Gap(Gap),
-    Warning(Warning),
     /// The end.
     Transcript(Box<Transcript>),
     Answer(Box<Answer>),

@@ -68,7 +68,8 @@ fn the_description_is_complete() {
     assert_eq!(description["openapi"], "3.1.0");
     let paths = description["paths"].as_object().unwrap();
     for (path, methods) in paths {
-        for method in methods.as_object().unwrap().keys() {
+        let methods = methods.as_object().unwrap().keys();
+        for method in methods.filter(|method| *method != "parameters") {
             let path = path.replace('{', "x").replace('}', "");
             let method = method.to_uppercase();
             let response = server.request(&method, &path, &[], b"");
@@ -86,6 +87,12 @@ fn the_description_is_complete() {
         "/v1/models",
         "/v1/models/{model}",
         "/v1/audio/transcriptions",
+        "/v1/audio/transcriptions/realtime",
+        "/v1/chat/completions",
+        "/v1/files",
+        "/v1/files/{id}",
+        "/v1/files/{id}/content",
+        "/v1/realtime",
     ] {
         assert!(paths.contains_key(path), "{path}");
     }

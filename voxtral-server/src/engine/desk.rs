@@ -246,8 +246,6 @@ impl<'m, B: Backend> Desk<'m, B> {
             BatchEvent::Step(step) => Event::Step(step),
             BatchEvent::Recording(LongEvent::Text(text)) => Event::Text(text),
             BatchEvent::Recording(LongEvent::Segment(segment)) => Event::Segment(segment),
-            BatchEvent::Recording(LongEvent::Gap(gap)) => Event::Gap(gap),
-            BatchEvent::Recording(LongEvent::Warning(warning)) => Event::Warning(warning),
             BatchEvent::Transcript(transcript) => Event::Transcript(transcript),
             BatchEvent::Answer(answer) => Event::Answer(answer),
             BatchEvent::Failed(error) => Event::Failed(error),
