@@ -47,7 +47,7 @@ def no_audio(page):
 def microphone(page):
     page.goto(BASE)
     page.click("#mic")
-    expect(page.locator("#text")).to_contain_text("three one four", timeout=30_000)
+    expect(page.locator("#text")).to_contain_text("seven two nine", timeout=30_000)
     shot(page, "microphone")
     page.click("#mic")
     expect(page.locator("#srt")).to_be_enabled(timeout=30_000)
