@@ -250,10 +250,17 @@ fn cost_of_scoring_every_head() {
     let samples = spoken.iter().flat_map(|(_, audio)| audio.samples());
     let samples = samples.copied().take(29 * 16_000).collect();
     let audio = Audio::new(samples, 16_000).unwrap();
+    let tokenizer = model.tokenizer();
+    let begins_word = |&id: &u32| {
+        let bytes = tokenizer.token_bytes(id).unwrap_or_default();
+        bytes.starts_with(b" ") && bytes[1..].iter().all(u8::is_ascii_alphabetic)
+    };
+    let ids = 0..tokenizer.vocab_size() as u32;
     let options = TranscribeOptions {
         sampling: SamplingOptions {
-            // Any tokens, so that there are many words.
-            temperature: 100.0,
+            temperature: 1.0,
+            // As many words as tokens: the most there is to score.
+            logit_bias: ids.filter(begins_word).map(|id| (id, 100.0)).collect(),
             ..Default::default()
         },
         max_new_tokens: Some(100),
