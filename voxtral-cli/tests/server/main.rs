@@ -6,5 +6,8 @@
     reason = "clippy exempts test functions only, not their helpers"
 )]
 
+mod chat;
+mod fetch;
+mod files;
 mod scene;
 mod transcriptions;
