@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc as channel;
 use voxtral_audio::Decoder;
 use voxtral_pipeline::{
-    Answer, Audio, Backend, Cancel, ChatOptions, Gap, LongOptions, Message, PipelineError,
-    PromptSize, Segment, SessionOptions, Step, ToolDefinition, Transcript, Voxtral, Warning,
+    Answer, Audio, Backend, Cancel, ChatOptions, Gap, LongOptions, Message, PipelineError, Segment,
+    SessionOptions, Step, Transcript, Voxtral, Warning,
 };
 
 use crate::{ServerError, metrics::Metrics};
@@ -68,12 +68,8 @@ pub(crate) trait Vocabulary: Send + Sync {
     fn bytes(&self, id: u32) -> Option<Vec<u8>>;
     /// Reads a file as the model hears it.
     fn read(&self, decoder: Decoder) -> Result<Audio, PipelineError>;
-    /// How many tokens a conversation takes.
-    fn prompt_size(
-        &self,
-        messages: &[Message],
-        tools: &[ToolDefinition],
-    ) -> Result<PromptSize, PipelineError>;
+    /// Refuses a conversation that cannot be answered, with all the work that this takes.
+    fn check(&self, messages: &[Message], options: &ChatOptions) -> Result<(), PipelineError>;
 }
 
 impl<B: Backend> Vocabulary for Voxtral<B> {
@@ -85,12 +81,8 @@ impl<B: Backend> Vocabulary for Voxtral<B> {
         self.read_decoder(decoder)
     }
 
-    fn prompt_size(
-        &self,
-        messages: &[Message],
-        tools: &[ToolDefinition],
-    ) -> Result<PromptSize, PipelineError> {
-        Voxtral::prompt_size(self, messages, tools)
+    fn check(&self, messages: &[Message], options: &ChatOptions) -> Result<(), PipelineError> {
+        self.check_chat(messages, options).map(|_| ())
     }
 }
 

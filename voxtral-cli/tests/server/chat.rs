@@ -64,7 +64,8 @@ fn sound_is_understood_in_every_spelling() {
         assert_eq!(says(&response), DIGITS);
         let usage = &response.json()["usage"];
         assert_eq!(usage["prompt_audio_seconds"], 5);
-        let sum = usage["prompt_tokens"].as_u64().unwrap() + usage["completion_tokens"].as_u64().unwrap();
+        let sum =
+            usage["prompt_tokens"].as_u64().unwrap() + usage["completion_tokens"].as_u64().unwrap();
         assert_eq!(usage["total_tokens"], sum);
     }
     let german = json!({"type": "input_audio", "input_audio": encoded("digits-de.wav")});
@@ -79,7 +80,11 @@ fn a_stream_tells_the_same_and_what_it_took() {
     let stream = |fields: Value| {
         let response = ask(&server, content.clone(), fields);
         assert_eq!(response.header("content-type"), Some("text/event-stream"));
-        let events: Vec<Value> = response.events().into_iter().map(|(_, event)| event).collect();
+        let events: Vec<Value> = response
+            .events()
+            .into_iter()
+            .map(|(_, event)| event)
+            .collect();
         assert_eq!(events.last(), Some(&Value::Null), "[DONE]");
         events
     };
@@ -96,7 +101,10 @@ fn a_stream_tells_the_same_and_what_it_took() {
     };
     assert_eq!(finish["choices"][0]["finish_reason"], "stop");
     assert!(finish["usage"].is_null());
-    assert_eq!((&usage["choices"], &usage["usage"]["prompt_audio_seconds"]), (&json!([]), &json!(5)));
+    assert_eq!(
+        (&usage["choices"], &usage["usage"]["prompt_audio_seconds"]),
+        (&json!([]), &json!(5))
+    );
     let events = stream(json!({"stream": true}));
     assert!(events.iter().all(|event| event.get("usage").is_none()));
     // Mistral's tell it with the end.
@@ -120,7 +128,10 @@ fn calls_are_told_whole_and_in_pieces_and_answered() {
     assert!(choice["message"]["content"].is_null());
     let call = &choice["message"]["tool_calls"][0];
     let arguments = call["function"]["arguments"].as_str().unwrap();
-    assert_eq!(serde_json::from_str::<Value>(arguments).unwrap(), json!({"number": DIGITS}));
+    assert_eq!(
+        serde_json::from_str::<Value>(arguments).unwrap(),
+        json!({"number": DIGITS})
+    );
     let events = asked(json!([question]), true).events();
     let calls: Vec<&Value> = events
         .iter()
@@ -150,7 +161,10 @@ fn calls_can_be_asked_for_and_kept_out() {
     for choice in [json!("required"), json!("any"), named] {
         let message = with(choice);
         let calls = message["tool_calls"].as_array().unwrap();
-        assert_eq!((calls.len(), &calls[0]["function"]["name"]), (1, &json!("dial")));
+        assert_eq!(
+            (calls.len(), &calls[0]["function"]["name"]),
+            (1, &json!("dial"))
+        );
     }
 }
 
@@ -183,8 +197,13 @@ fn probabilities_are_told_for_the_text() {
     let server = Server::start();
     let fields = json!({"logprobs": true, "top_logprobs": 2});
     let response = ask(&server, json!([english(), text("digits")]), fields).json();
-    let tokens = response["choices"][0]["logprobs"]["content"].as_array().unwrap();
-    let said: String = tokens.iter().map(|token| token["token"].as_str().unwrap()).collect();
+    let tokens = response["choices"][0]["logprobs"]["content"]
+        .as_array()
+        .unwrap();
+    let said: String = tokens
+        .iter()
+        .map(|token| token["token"].as_str().unwrap())
+        .collect();
     assert_eq!(said, DIGITS);
     for token in tokens {
         assert_eq!(token["top_logprobs"].as_array().unwrap().len(), 2);
@@ -213,14 +232,26 @@ fn errors_name_the_field_in_the_dialect_of_the_client() {
         let response = ask(&server, json!([english()]), fields.clone());
         assert!([400, 422].contains(&response.status), "{response:?}");
         let object = response.json();
-        assert!(object["detail"].is_array() || object["object"] == "error", "{object}");
+        assert!(
+            object["detail"].is_array() || object["object"] == "error",
+            "{object}"
+        );
     }
     let unknown = ask(&server, json!("digits"), json!({"model": "gpt-9"}));
-    assert_eq!((unknown.status, &unknown.json()["error"]["code"]), (404, &json!("model_not_found")));
+    assert_eq!(
+        (unknown.status, &unknown.json()["error"]["code"]),
+        (404, &json!("model_not_found"))
+    );
     let long = ask(&server, json!("digits ".repeat(100_000)), json!({}));
     assert_eq!(long.json()["error"]["code"], "context_length_exceeded");
+    let longer = ask(&server, json!(" ".repeat(17 << 20)), json!({}));
+    assert_eq!(longer.status, 413, "{longer:?}");
     // Also where a stream was asked for.
-    let response = ask(&server, json!("digits"), json!({"stream": true, "max_tokens": 4_000_000}));
+    let response = ask(
+        &server,
+        json!("digits"),
+        json!({"stream": true, "max_tokens": 4_000_000}),
+    );
     assert_eq!(response.status, 400, "{response:?}");
 }
 
@@ -283,7 +314,10 @@ fn malformed_bodies_are_refused_and_harm_nobody() {
     let body = br#"{"messages": [{"role": "user", "content": "digits"}]}"#;
     assert_eq!(server.request("POST", PATH, &plain, body).status, 400);
     assert_eq!(server.get("/health").status, 200);
-    assert_eq!(says(&ask(&server, json!([english(), text("digits")]), json!({}))), DIGITS);
+    assert_eq!(
+        says(&ask(&server, json!([english(), text("digits")]), json!({}))),
+        DIGITS
+    );
 }
 
 #[test]

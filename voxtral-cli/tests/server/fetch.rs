@@ -43,9 +43,13 @@ impl Web {
 fn serve(mut stream: TcpStream) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let first = lines.next().unwrap()?;
-    while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+    while lines
+        .next()
+        .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
+    {}
     let path = first.split(' ').nth(1).unwrap();
-    let redirect = |to: &str| format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n");
+    let redirect =
+        |to: &str| format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n");
     match path {
         "/digits.wav" => {
             let body = sample_bytes("digits-en.wav");
@@ -55,9 +59,7 @@ fn serve(mut stream: TcpStream) -> std::io::Result<()> {
         }
         "/page" => stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>"),
         "/empty" => stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
-        "/announced" => {
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n")
-        }
+        "/announced" => stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n"),
         "/short" => stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\nRIFF"),
         "/endless" => {
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
@@ -88,21 +90,38 @@ fn a_file_at_a_url_is_transcribed() {
         assert_eq!(response.json()["text"], ENGLISH, "{response:?}");
     }
     // As Mistral's client sends it.
-    let body = format!("model=demo&stream=false&diarize=false&file_url={}", web.url("/digits.wav"));
+    let body = format!(
+        "model=demo&stream=false&diarize=false&file_url={}",
+        web.url("/digits.wav")
+    );
     let headers = [("content-type", "application/x-www-form-urlencoded")];
-    let response = server.request("POST", "/v1/audio/transcriptions", &headers, body.as_bytes());
+    let response = server.request(
+        "POST",
+        "/v1/audio/transcriptions",
+        &headers,
+        body.as_bytes(),
+    );
     assert_eq!(response.json()["text"], ENGLISH, "{response:?}");
     let part = json!({"type": "audio_url", "audio_url": {"url": web.url("/digits.wav")}});
     let content = json!([part, {"type": "text", "text": "digits"}]);
     let body = json!({"messages": [{"role": "user", "content": content}], "temperature": 0});
     let response = server.post_json("/v1/chat/completions", &body);
-    assert_eq!(response.json()["choices"][0]["message"]["content"], "314159");
+    assert_eq!(
+        response.json()["choices"][0]["message"]["content"],
+        "314159"
+    );
 }
 
 #[test]
 fn what_cannot_be_fetched_is_the_clients_error() {
     let web = Web::start();
-    let arguments = ["--allow-private-urls", "--max-upload", "1", "--patience", "1"];
+    let arguments = [
+        "--allow-private-urls",
+        "--max-upload",
+        "1",
+        "--patience",
+        "1",
+    ];
     let server = Server::with(&arguments);
     for (path, status, words) in [
         ("/none.wav", 400, "status 404"),
@@ -121,14 +140,30 @@ fn what_cannot_be_fetched_is_the_clients_error() {
         assert!(response.body.contains(words), "{path}: {response:?}");
         assert!(started.elapsed() < Duration::from_secs(20), "{path}");
     }
-    for url in ["file:///etc/passwd", "ftp://a/b", "gopher://a", "http://", "digits.wav", "data:,a"] {
+    for url in [
+        "file:///etc/passwd",
+        "ftp://a/b",
+        "gopher://a",
+        "http://",
+        "digits.wav",
+        "data:,a",
+    ] {
         let response = transcribe(&server, url);
         assert_eq!(response.status, 422, "{url}: {response:?}");
         assert_eq!(response.json()["detail"][0]["loc"][1], "file_url");
     }
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    assert_eq!(transcribe(&server, &format!("http://{closed}/")).status, 400);
-    assert_eq!(transcribe(&server, "http://no-such-host.invalid/").status, 400);
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    assert_eq!(
+        transcribe(&server, &format!("http://{closed}/")).status,
+        400
+    );
+    assert_eq!(
+        transcribe(&server, "http://no-such-host.invalid/").status,
+        400
+    );
 }
 
 #[test]
@@ -136,20 +171,36 @@ fn private_addresses_are_out_of_reach() {
     let (web, server) = (Web::start(), Server::start());
     let port = web.port;
     for host in [
-        "127.0.0.1", "localhost", "127.1", "0x7f000001", "2130706433", "0.0.0.0", "[::1]",
-        "[::ffff:127.0.0.1]", "[::]", "10.0.0.1", "169.254.169.254", "192.168.0.1",
+        "127.0.0.1",
+        "localhost",
+        "127.1",
+        "0x7f000001",
+        "2130706433",
+        "0.0.0.0",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::]",
+        "10.0.0.1",
+        "169.254.169.254",
+        "192.168.0.1",
     ] {
         let url = format!("http://{host}:{port}/digits.wav");
         let started = Instant::now();
         let response = transcribe(&server, &url);
         assert_eq!(response.status, 400, "{url}: {response:?}");
         assert!(!response.body.contains(ENGLISH));
-        assert!(started.elapsed() < Duration::from_secs(10), "{url}: a connection was tried");
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "{url}: a connection was tried"
+        );
         let content = json!([{"type": "input_audio", "input_audio": url}]);
         let body = json!({"messages": [{"role": "user", "content": content}]});
         let response = server.post_json("/v1/chat/completions", &body);
         assert_eq!(response.status, 400, "{url}: {response:?}");
-        assert_eq!(response.json()["error"]["param"], "messages[0].content[0].input_audio");
+        assert_eq!(
+            response.json()["error"]["param"],
+            "messages[0].content[0].input_audio"
+        );
     }
     assert_eq!(web.asked.load(Ordering::Relaxed), 0);
 }

@@ -34,11 +34,16 @@ fn a_file_is_kept_transcribed_and_deleted() {
     let arguments = ["--data-dir", data.to_str().unwrap()];
     let server = Server::with(&arguments);
     let bytes = sample_bytes("digits-en.wav");
-    let form = Form::new().text("purpose", "audio").file("talk.wav", &bytes);
+    let form = Form::new()
+        .text("purpose", "audio")
+        .file("talk.wav", &bytes);
     let object = server.post_form("/v1/files", &form, &[]).json();
     let id = object["id"].as_str().unwrap();
     assert_eq!(object["bytes"], bytes.len());
-    assert_eq!((&object["filename"], &object["purpose"]), (&"talk.wav".into(), &"audio".into()));
+    assert_eq!(
+        (&object["filename"], &object["purpose"]),
+        (&"talk.wav".into(), &"audio".into())
+    );
     let life = object["expires_at"].as_u64().unwrap() - object["created_at"].as_u64().unwrap();
     assert_eq!(life, 24 * 3600);
     assert_eq!(by_id(&server, id).json()["text"], ENGLISH);
@@ -49,7 +54,10 @@ fn a_file_is_kept_transcribed_and_deleted() {
     assert_eq!(server.get(&path).json(), object);
     assert_eq!(server.get("/v1/files").json()["data"][0], object);
     let content = server.get(&format!("{path}/content"));
-    assert_eq!(content.header("content-length"), Some(&bytes.len().to_string()[..]));
+    assert_eq!(
+        content.header("content-length"),
+        Some(&bytes.len().to_string()[..])
+    );
     assert_eq!(content.header("x-content-type-options"), Some("nosniff"));
     assert!(content.body.starts_with("RIFF"));
     let deleted = server.request("DELETE", &path, &[], b"");
@@ -67,7 +75,14 @@ fn paths_in_names_and_ids_lead_nowhere() {
     let secret = folder.path().join("secret");
     std::fs::write(&secret, "x").unwrap();
     let server = Server::with(&["--data-dir", data.to_str().unwrap()]);
-    for name in ["../secret", "/etc/passwd", "..\\..\\a", ".", "a\u{0}b", "%2e%2e%2fsecret"] {
+    for name in [
+        "../secret",
+        "/etc/passwd",
+        "..\\..\\a",
+        ".",
+        "a\u{0}b",
+        "%2e%2e%2fsecret",
+    ] {
         let response = upload(&server, name, b"data");
         if response.status == 200 {
             let id = response.json()["id"].as_str().unwrap().to_owned();
@@ -75,9 +90,20 @@ fn paths_in_names_and_ids_lead_nowhere() {
         }
     }
     let kept = names(&data);
-    assert!(kept.len() >= 8 && kept.iter().all(|name| name.starts_with("file-")), "{kept:?}");
+    assert!(
+        kept.len() >= 8 && kept.iter().all(|name| name.starts_with("file-")),
+        "{kept:?}"
+    );
     assert_eq!(names(folder.path()).len(), 2);
-    for id in ["..%2Fsecret", "..%2f..%2fetc%2fpasswd", "%2e%2e", ".", "file-", "%00", "%ff"] {
+    for id in [
+        "..%2Fsecret",
+        "..%2f..%2fetc%2fpasswd",
+        "%2e%2e",
+        ".",
+        "file-",
+        "%00",
+        "%ff",
+    ] {
         for (method, end) in [("GET", ""), ("GET", "/content"), ("DELETE", "")] {
             let response = server.request(method, &format!("/v1/files/{id}{end}"), &[], b"");
             assert!([400, 404].contains(&response.status), "{id}: {response:?}");
@@ -91,7 +117,14 @@ fn paths_in_names_and_ids_lead_nowhere() {
 
 #[test]
 fn room_and_time_are_limited() {
-    let server = Server::with(&["--max-stored", "1", "--max-upload", "2", "--file-expiry", "2"]);
+    let server = Server::with(&[
+        "--max-stored",
+        "1",
+        "--max-upload",
+        "2",
+        "--file-expiry",
+        "2",
+    ]);
     let large = vec![0; 900 << 10];
     let first = stored(&server, "a", &large);
     let response = upload(&server, "b", &large);
@@ -103,6 +136,12 @@ fn room_and_time_are_limited() {
     assert_eq!(server.get(&format!("/v1/files/{first}")).status, 404);
     // There is room again.
     stored(&server, "b", &large);
+}
+
+#[test]
+fn large_files_are_taken() {
+    let server = Server::start();
+    stored(&server, "large", &vec![0; 40 << 20]);
 }
 
 #[test]
@@ -122,7 +161,9 @@ fn a_temporary_folder_is_gone_at_the_end() {
 fn lists_are_cut_and_filtered() {
     let server = Server::start();
     for (at, purpose) in ["audio", "batch", "audio"].iter().enumerate() {
-        let form = Form::new().text("purpose", purpose).file(&format!("{at}.wav"), b"data");
+        let form = Form::new()
+            .text("purpose", purpose)
+            .file(&format!("{at}.wav"), b"data");
         assert_eq!(server.post_form("/v1/files", &form, &[]).status, 200);
     }
     let list = |query: &str| {
@@ -137,13 +178,20 @@ fn lists_are_cut_and_filtered() {
     assert_eq!(list("purpose=audio").0, ["0.wav", "2.wav"]);
     assert_eq!(list("search=1.w&include_total=true").0, ["1.wav"]);
     let (first, object) = list("limit=2");
-    assert_eq!((first.len(), &object["has_more"], &object["total"]), (2, &true.into(), &3.into()));
+    assert_eq!(
+        (first.len(), &object["has_more"], &object["total"]),
+        (2, &true.into(), &3.into())
+    );
     let after = object["last_id"].as_str().unwrap();
     let (rest, object) = list(&format!("after={after}"));
     assert_eq!((rest.len(), &object["has_more"]), (1, &false.into()));
     assert_eq!(list("page=1&page_size=2").0, rest);
     for query in ["wisdom=1", "limit=x"] {
-        assert_eq!(server.get(&format!("/v1/files?{query}")).status, 400, "{query}");
+        assert_eq!(
+            server.get(&format!("/v1/files?{query}")).status,
+            400,
+            "{query}"
+        );
     }
 }
 
@@ -154,7 +202,10 @@ fn wrong_forms_are_refused_by_name() {
     for (form, named) in [
         (Form::new().text("purpose", "audio"), "file"),
         (file().text("wisdom", "1"), "wisdom"),
-        (file().text("expires_after[seconds]", "soon"), "expires_after[seconds]"),
+        (
+            file().text("expires_after[seconds]", "soon"),
+            "expires_after[seconds]",
+        ),
         (file().text("expiry", "5"), "expiry"),
     ] {
         let response = server.post_form("/v1/files", &form, &[]);
