@@ -128,9 +128,9 @@ async fn clip(
     let vocabulary = Arc::clone(&model.vocabulary);
     let read = tokio::task::spawn_blocking(move || vocabulary.read(open()?));
     let read = read.await.map_err(|_| ServerError::Crashed)?;
-    read.map_err(|source| ServerError::Sound {
+    read.map_err(|error| ServerError::Sound {
         field: field.to_owned(),
-        source,
+        source: Box::new(error),
     })
 }
 

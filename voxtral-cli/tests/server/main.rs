@@ -5,6 +5,10 @@
     clippy::unwrap_used,
     reason = "clippy exempts test functions only, not their helpers"
 )]
+#![allow(
+    clippy::print_stderr,
+    reason = "what a server tells helps where a test fails"
+)]
 
 mod chat;
 mod fetch;
