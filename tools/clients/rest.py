@@ -355,13 +355,13 @@ def mistral_transcription():
 def mistral_transcription_sources():
     assert voice.complete(model=CLIPS, file_url=f"{WEB}/digits-en.wav").text == TEXT
     raises(Failed, lambda: voice.complete(model=CLIPS, file_url=f"{WEB}/none.wav"), "404")
-    raises(Refused, lambda: voice.complete(model=CLIPS, file_url="file:///etc/passwd"), "file_url")
+    raises(Failed, lambda: voice.complete(model=CLIPS, file_url="file:///etc/passwd"), "Status 422", "file_url")
     file = mistral.files.upload(file=upload(ENGLISH), purpose="audio")
     assert voice.complete(model=CLIPS, file_id=file.id).text == TEXT
     raises(Failed, lambda: voice.complete(model=CLIPS, file_id="file-none"), "file-none")
     both = {"file": upload(ENGLISH), "file_id": file.id}
-    raises(Refused, lambda: voice.complete(model=CLIPS, **both), "file_id")
-    raises(Refused, lambda: voice.complete(model=CLIPS), "file")
+    raises(Failed, lambda: voice.complete(model=CLIPS, **both), "Status 422", "file_id")
+    raises(Failed, lambda: voice.complete(model=CLIPS), "Status 422", "file")
 
 
 @test
@@ -380,8 +380,8 @@ def mistral_transcription_bias():
     phrases = [f"word{chr(97 + at // 26)}{chr(97 + at % 26)}" for at in range(101)]
     assert voice.complete(context_bias=phrases[:100], **options).text == TEXT
     assert voice.complete(context_bias=[",".join(phrases[:100])], **options).text == TEXT
-    raises(Refused, lambda: voice.complete(context_bias=phrases, **options), "context_bias")
-    raises(Refused, lambda: voice.complete(diarize=True, **options), "diarize")
+    raises(Failed, lambda: voice.complete(context_bias=phrases, **options), "Status 422", "context_bias")
+    raises(Failed, lambda: voice.complete(diarize=True, **options), "Status 422", "diarize")
 
 
 @test
@@ -395,7 +395,7 @@ def mistral_transcription_stream():
         assert events[-1].type == "transcription.done" and events[-1].text == TEXT, events[-1]
     with voice.stream(model=CLIPS, file_url=f"{WEB}/digits-en.wav") as stream:
         assert [event.data for event in stream][-1].text == TEXT
-    raises(Refused, lambda: voice.stream(model=CLIPS, file=upload(ENGLISH), diarize=True), "diarize")
+    raises(Failed, lambda: voice.stream(model=CLIPS, file=upload(ENGLISH), diarize=True), "Status 422", "diarize")
 
 
 def say(content, **options):

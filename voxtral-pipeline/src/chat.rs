@@ -139,6 +139,23 @@ impl<B: Backend> Voxtral<B> {
         Ok(self.chat_prompt(messages, tools)?.size())
     }
 
+    /// Refuses what [`Chat::ask`] refuses before anything is computed, for callers that queue
+    /// conversations.
+    ///
+    /// # Errors
+    /// As for [`Chat::ask`].
+    pub fn check_chat(
+        &self,
+        messages: &[Message],
+        options: &ChatOptions,
+    ) -> Result<PromptSize, PipelineError> {
+        let size = self.prompt_size(messages, &options.tools)?;
+        self.answer_limit(size, options.max_new_tokens, usize::MAX)?;
+        self.sampler(&options.sampling)?;
+        self.constraint(options)?;
+        Ok(size)
+    }
+
     fn chat_prompt(
         &self,
         messages: &[Message],

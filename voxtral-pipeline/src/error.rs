@@ -142,7 +142,8 @@ pub enum PipelineError {
     },
     /// The grammar of calls, or of an answer, failed.
     #[error(
-        "strict tools cannot go on: {reason}: ask for fewer or simpler tools, or not for strict ones"
+        "answer cannot be held to its tools or schema: {reason}: ask for fewer or simpler ones, or not \
+         for strict tools"
     )]
     StrictTools {
         /// What its library says.

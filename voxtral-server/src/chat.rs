@@ -28,6 +28,9 @@ use message::{Draft, Piece, Source};
 use request::Asked;
 use response::Reply;
 
+/// The longest text of a conversation, in bytes: more than any context holds.
+const LONGEST_TEXT: usize = 16 << 20;
+
 /// Answers a request.
 pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
     let dialect = transcription::dialect_of(request.headers());
@@ -125,33 +128,46 @@ async fn clip(
     let vocabulary = Arc::clone(&model.vocabulary);
     let read = tokio::task::spawn_blocking(move || vocabulary.read(open()?));
     let read = read.await.map_err(|_| ServerError::Crashed)?;
-    read.map_err(|source| ServerError::Sound {
+    read.map_err(|error| ServerError::Sound {
         field: field.to_owned(),
-        source,
+        source: Box::new(error),
     })
 }
 
-/// Writes the prompt down once, so that what is far too long does not keep others waiting.
+/// Refuses what cannot be answered before it is queued: large texts and schemas take their time, for
+/// which nobody else should have to wait.
 async fn check(
     model: &ModelInfo,
     messages: Vec<Message>,
     options: ChatOptions,
 ) -> Result<(Vec<Message>, ChatOptions), ServerError> {
+    let text: usize = messages.iter().map(text_length).sum();
+    if text > LONGEST_TEXT {
+        return Err(ServerError::TooLarge {
+            subject: "text of the conversation",
+            limit: format!("{LONGEST_TEXT} bytes"),
+        });
+    }
     let vocabulary = Arc::clone(&model.vocabulary);
-    let context = model.context.unwrap_or(usize::MAX);
     let checked = tokio::task::spawn_blocking(move || {
-        let prompt = vocabulary.prompt_size(&messages, &options.tools)?;
-        let answer = options.max_new_tokens.unwrap_or(1);
-        if prompt.tokens.saturating_add(answer) > context {
-            return Err(PipelineError::ContextOverflow {
-                prompt,
-                answer,
-                context,
-            });
-        }
-        Ok((messages, options))
+        vocabulary.check_chat(&messages, &options)?;
+        Ok::<_, PipelineError>((messages, options))
     });
     Ok(checked.await.map_err(|_| ServerError::Crashed)??)
+}
+
+fn text_length(message: &Message) -> usize {
+    match message {
+        Message::System(text) | Message::Tool { content: text, .. } => text.len(),
+        Message::Assistant { text, .. } => text.len(),
+        Message::User(parts) => {
+            let texts = parts.iter().map(|part| match part {
+                Part::Text(text) => text.len(),
+                Part::Audio(_) => 0,
+            });
+            texts.sum()
+        }
+    }
 }
 
 /// The end of a job.

@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc as channel;
 use voxtral_audio::Decoder;
 use voxtral_pipeline::{
-    Answer, Audio, Backend, Cancel, ChatOptions, LongOptions, Message, PipelineError, PromptSize,
-    Segment, SessionOptions, Step, ToolDefinition, Transcript, Voxtral,
+    Answer, Audio, Backend, Cancel, ChatOptions, LongOptions, Message, PipelineError, Segment,
+    SessionOptions, Step, Transcript, Voxtral,
 };
 
 use crate::{ServerError, metrics::Metrics};
@@ -69,14 +69,10 @@ pub(crate) trait Vocabulary: Send + Sync {
     fn bytes(&self, id: u32) -> Option<Vec<u8>>;
     /// Reads a file as the model hears it.
     fn read(&self, decoder: Decoder) -> Result<Audio, PipelineError>;
-    /// How many tokens a conversation takes.
-    fn prompt_size(
-        &self,
-        messages: &[Message],
-        tools: &[ToolDefinition],
-    ) -> Result<PromptSize, PipelineError>;
     /// Whether a live session can have these options.
-    fn check(&self, options: &SessionOptions) -> Result<(), PipelineError>;
+    fn check_session(&self, options: &SessionOptions) -> Result<(), PipelineError>;
+    /// Refuses a conversation that cannot be answered, with all the work that this takes.
+    fn check_chat(&self, messages: &[Message], options: &ChatOptions) -> Result<(), PipelineError>;
 }
 
 impl<B: Backend> Vocabulary for Voxtral<B> {
@@ -88,16 +84,12 @@ impl<B: Backend> Vocabulary for Voxtral<B> {
         self.read_decoder(decoder)
     }
 
-    fn prompt_size(
-        &self,
-        messages: &[Message],
-        tools: &[ToolDefinition],
-    ) -> Result<PromptSize, PipelineError> {
-        Voxtral::prompt_size(self, messages, tools)
+    fn check_chat(&self, messages: &[Message], options: &ChatOptions) -> Result<(), PipelineError> {
+        Voxtral::check_chat(self, messages, options).map(|_| ())
     }
 
-    fn check(&self, options: &SessionOptions) -> Result<(), PipelineError> {
-        self.check_session(options)
+    fn check_session(&self, options: &SessionOptions) -> Result<(), PipelineError> {
+        Voxtral::check_session(self, options)
     }
 }
 

@@ -102,7 +102,7 @@ pub enum ServerError {
         /// The field that has it.
         field: String,
         /// What is wrong with it.
-        source: PipelineError,
+        source: Box<PipelineError>,
     },
     /// A file elsewhere.
     #[error("`{url}` cannot be fetched: {reason}")]
@@ -212,9 +212,8 @@ impl ServerError {
             | Self::Premature { .. }
             | Self::Samples { .. }
             | Self::Fetch { .. } => StatusCode::BAD_REQUEST,
-            Self::Pipeline(error) | Self::Sound { source: error, .. } if is_clients(error) => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Pipeline(error) if is_clients(error) => StatusCode::BAD_REQUEST,
+            Self::Sound { source, .. } if is_clients(source) => StatusCode::BAD_REQUEST,
             Self::Pipeline(_) | Self::Sound { .. } | Self::Crashed | Self::Storage(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }

@@ -158,6 +158,7 @@ fn reason(error: &ureq::Error) -> String {
         ureq::Error::Timeout(_) => "its server takes too long".to_owned(),
         ureq::Error::HostNotFound => "its server is not found".to_owned(),
         ureq::Error::TooManyRedirects => format!("it redirects more than {REDIRECTS} times"),
+        ureq::Error::Io(error) => error.to_string(),
         error => error.to_string(),
     }
 }

@@ -173,6 +173,13 @@ impl Object {
             .transpose()
     }
 
+    /// Takes out an object that has to be there.
+    pub(crate) fn inner(&mut self, name: &str, expected: &str) -> Result<Self, ServerError> {
+        let path = self.path(name);
+        let found = self.object(name)?;
+        found.ok_or_else(|| ServerError::field(path, "missing", expected))
+    }
+
     /// Takes out a list of objects.
     pub(crate) fn objects(&mut self, name: &str) -> Result<Vec<Self>, ServerError> {
         let list: Vec<Value> = self.parsed(name, "a list of objects")?.unwrap_or_default();
@@ -190,7 +197,7 @@ impl Object {
             let known = without_effect.iter().find(|(known, _)| known == name);
             let reason = match known {
                 _ if value.is_null() => continue,
-                Some((_, values)) if values.is_empty() => continue,
+                Some((_, [])) => continue,
                 Some((_, values)) if values.contains(&&value.to_string()[..]) => continue,
                 Some(_) => format!("{} asks for what the model cannot do", shown(value)),
                 None => "there is no such field".to_owned(),

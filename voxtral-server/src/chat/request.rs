@@ -111,11 +111,7 @@ fn tools(body: &mut Object) -> Result<Vec<(ToolDefinition, bool)>, ServerError> 
             let found = shown(&Value::from(kind));
             return Err(ServerError::field(tool.path("type"), found, "`function`"));
         }
-        let path = tool.path("function");
-        let function = tool.object("function")?;
-        let Some(mut function) = function else {
-            return Err(ServerError::field(path, "missing", "an object"));
-        };
+        let mut function = tool.inner("function", "an object with a `name`")?;
         let definition = ToolDefinition {
             name: function.required("name", "a name")?,
             description: function
@@ -162,7 +158,7 @@ fn sampling(body: &mut Object, logprobs: bool) -> Result<SamplingOptions, Server
     if let Some(value) = body.parsed("top_p", "a number above 0 and up to 1")? {
         options.top_p = Some(value);
     }
-    options.top_k = body.parsed("top_k", "a whole number of at least 1")?;
+    options.top_k = top_k(body)?;
     options.min_p = body.parsed("min_p", "a number from 0 to 1")?;
     for (name, place, expected) in [
         (
@@ -201,6 +197,18 @@ fn sampling(body: &mut Object, logprobs: bool) -> Result<SamplingOptions, Server
     }
     options.check()?;
     Ok(options)
+}
+
+fn top_k(body: &mut Object) -> Result<Option<usize>, ServerError> {
+    let expected = "a whole number of at least 1";
+    let count: Option<i64> = body.parsed("top_k", expected)?;
+    // With vLLM, -1 stands for none.
+    let count = count.filter(|count| *count != -1);
+    let checked = count.map(|count| match usize::try_from(count) {
+        Ok(count) => Ok(count),
+        Err(_) => Err(ServerError::field("top_k", count, expected)),
+    });
+    checked.transpose()
 }
 
 /// Where none is given, no two answers need to be the same.
@@ -284,14 +292,7 @@ fn choose(body: &mut Object, options: &mut ChatOptions) -> Result<(), ServerErro
 }
 
 fn named(mut choice: Object) -> Result<String, ServerError> {
-    let path = choice.path("function");
-    let Some(mut function) = choice.object("function")? else {
-        return Err(ServerError::field(
-            path,
-            "missing",
-            "an object with a `name`",
-        ));
-    };
+    let mut function = choice.inner("function", "an object with a `name`")?;
     let name = function.required("name", "the name of a function")?;
     function.finish(&[])?;
     choice.finish(&[("type", &["\"function\""])])?;
@@ -327,14 +328,7 @@ fn respond(body: &mut Object, options: &mut ChatOptions) -> Result<(), ServerErr
 }
 
 fn schema(format: &mut Object) -> Result<Value, ServerError> {
-    let path = format.path("json_schema");
-    let Some(mut given) = format.object("json_schema")? else {
-        return Err(ServerError::field(
-            path,
-            "missing",
-            "an object with a `schema`",
-        ));
-    };
+    let mut given = format.inner("json_schema", "an object with a `schema`")?;
     let schema = given.required::<Map<String, Value>>("schema", "a JSON schema")?;
     // Its name and what it is for are not told to the model, and it is held to in any case.
     given.finish(&[("name", &[]), ("description", &[]), ("strict", &[])])?;
@@ -359,7 +353,7 @@ mod tests {
         let asked = read(json!({
             "model": "m", "temperature": 0, "seed": -1, "stop": "x", "max_completion_tokens": 7,
             "logit_bias": {"5": -100}, "logprobs": true, "top_logprobs": 2, "stream": true,
-            "stream_options": {"include_usage": true}, "user": "u", "n": 1, "top_p": null,
+            "stream_options": {"include_usage": true}, "user": "u", "n": 1, "top_p": null, "top_k": -1,
             "tools": [tool("a"), tool("b")], "tool_choice": "required", "parallel_tool_calls": false,
         }))
         .unwrap();
@@ -413,6 +407,8 @@ mod tests {
             (json!({"temperature": "hot"}), "temperature"),
             (json!({"temperature": -1}), "temperature"),
             (json!({"top_p": 1.5}), "top_p"),
+            (json!({"top_k": 0}), "top_k"),
+            (json!({"top_k": -2}), "top_k"),
             (json!({"frequency_penalty": 3}), "frequency_penalty"),
             (json!({"logit_bias": {"a": 1}}), "logit_bias"),
             (json!({"logit_bias": {"5": 101}}), "logit_bias"),

@@ -221,7 +221,11 @@ impl<'m, B: Backend> Desk<'m, B> {
             self.batch = self.model.batch();
             let files: Vec<usize> = self.files.iter().map(|(number, _)| *number).collect();
             self.running.retain(|number, request| {
-                files.contains(number) || request.events.send(Event::Crashed).is_err() && false
+                let kept = files.contains(number);
+                if !kept {
+                    let _ = request.events.send(Event::Crashed);
+                }
+                kept
             });
             return;
         };

@@ -142,7 +142,7 @@ impl Talk {
         }
         let options = setup.options();
         let vocabulary = &self.app.engine.models()[at].vocabulary;
-        vocabulary.check(&options)?;
+        vocabulary.check_session(&options)?;
         if self.model != Some(at) {
             self.hang_up();
         }
