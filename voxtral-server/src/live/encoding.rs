@@ -60,9 +60,7 @@ impl Encoding {
     fn sample(self, bytes: &[u8]) -> f32 {
         match (self, bytes) {
             (Self::I16, &[a, b]) => f32::from(i16::from_le_bytes([a, b])) / 32_768.0,
-            (Self::I32, &[a, b, c, d]) => {
-                i32::from_le_bytes([a, b, c, d]) as f32 / 2_147_483_648.0
-            }
+            (Self::I32, &[a, b, c, d]) => i32::from_le_bytes([a, b, c, d]) as f32 / 2_147_483_648.0,
             (Self::F16, &[a, b]) => half::f16::from_le_bytes([a, b]).to_f32(),
             (Self::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
             (Self::MuLaw, &[byte]) => f32::from(mu_law(byte)) / 32_768.0,
@@ -110,7 +108,10 @@ mod tests {
         ] {
             let text = BASE64.encode(bytes);
             assert_eq!(encoding.decode(&text).unwrap(), [0.5, -1.0], "{encoding:?}");
-            assert_eq!(encoding.decode(text.trim_end_matches('=')).unwrap().len(), 2);
+            assert_eq!(
+                encoding.decode(text.trim_end_matches('=')).unwrap().len(),
+                2
+            );
         }
     }
 
@@ -147,7 +148,11 @@ mod tests {
         for (encoding, text, reason) in [
             (Encoding::I16, "!!".to_owned(), "not base64"),
             (Encoding::I16, of(&[1, 2, 3]), "3 bytes"),
-            (Encoding::F32, of(&f32::NAN.to_le_bytes()), "sample 0 is NaN"),
+            (
+                Encoding::F32,
+                of(&f32::NAN.to_le_bytes()),
+                "sample 0 is NaN",
+            ),
             (Encoding::F16, of(&[0, 0, 0, 0x7c]), "sample 1 is inf"),
         ] {
             let error = encoding.decode(&text).unwrap_err().to_string();

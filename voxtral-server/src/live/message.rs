@@ -82,7 +82,9 @@ impl Fields {
     }
 
     pub(super) fn flag(&mut self, name: &str) -> Result<Option<bool>, ServerError> {
-        self.read_as(name, "`true` or `false`", |value| value.as_bool().ok_or(value))
+        self.read_as(name, "`true` or `false`", |value| {
+            value.as_bool().ok_or(value)
+        })
     }
 
     pub(super) fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>, ServerError> {
@@ -155,7 +157,12 @@ mod tests {
     #[test]
     fn fields_are_read_or_refused_by_their_names() {
         let read = |text: &str| Fields::read(text);
-        assert!(read("[1]").unwrap_err().to_string().contains("`[1]`, expected an object"));
+        assert!(
+            read("[1]")
+                .unwrap_err()
+                .to_string()
+                .contains("`[1]`, expected an object")
+        );
         assert!(read(&"[".repeat(100_000)).is_err());
         let mut fields = read(r#"{"a":{"b":1,"c":"x","d":[]},"e":null,"f":[1]}"#).unwrap();
         let mut inner = fields.object("a").unwrap().unwrap();

@@ -12,7 +12,12 @@ use super::{
     new_id,
     talk::{Setup, Talk, bias},
 };
-use crate::{ServerError, engine::Event, error::{Dialect, Failure}, transcription::segment};
+use crate::{
+    ServerError,
+    engine::Event,
+    error::{Dialect, Failure},
+    transcription::segment,
+};
 
 const KNOWN: [&str; 4] = [
     "session.update",
@@ -88,7 +93,9 @@ impl Mistral {
         session.finish()?;
         talk.choose(self.model.as_deref(), setup)?;
         self.phrases = phrases.unwrap_or_else(|| std::mem::take(&mut self.phrases));
-        Ok(vec![json!({"type": "session.updated", "session": self.session(talk)})])
+        Ok(vec![
+            json!({"type": "session.updated", "session": self.session(talk)}),
+        ])
     }
 
     fn done(&mut self, transcript: &Transcript) -> Vec<Value> {
@@ -141,10 +148,22 @@ fn format(format: &mut Fields, setup: &mut Setup) -> Result<(), ServerError> {
 /// What the models cannot do.
 fn refuse(session: &mut Fields) -> Result<(), ServerError> {
     for (field, reason) in [
-        ("diarize", "the model does not tell speakers apart: leave it out"),
-        ("speaker_references", "the model does not tell speakers apart: leave it out"),
-        ("language", "a Realtime model finds out the language by itself: leave it out"),
-        ("turn_detection", "turns are not detected: send `input_audio.flush` or `input_audio.end`"),
+        (
+            "diarize",
+            "the model does not tell speakers apart: leave it out",
+        ),
+        (
+            "speaker_references",
+            "the model does not tell speakers apart: leave it out",
+        ),
+        (
+            "language",
+            "a Realtime model finds out the language by itself: leave it out",
+        ),
+        (
+            "turn_detection",
+            "turns are not detected: send `input_audio.flush` or `input_audio.end`",
+        ),
     ] {
         // An empty object would turn it on.
         if field == "turn_detection" && session.has(field) {
@@ -158,7 +177,9 @@ fn refuse(session: &mut Fields) -> Result<(), ServerError> {
 impl Protocol for Mistral {
     fn greet(&mut self, talk: &mut Talk) -> Result<Vec<Value>, ServerError> {
         talk.choose(self.model.as_deref(), talk.setup().clone())?;
-        Ok(vec![json!({"type": "session.created", "session": self.session(talk)})])
+        Ok(vec![
+            json!({"type": "session.created", "session": self.session(talk)}),
+        ])
     }
 
     fn follow(&mut self, mut message: Fields, talk: &mut Talk) -> Result<Vec<Value>, ServerError> {
@@ -198,7 +219,10 @@ impl Protocol for Mistral {
                 if !step.text.is_empty() {
                     events.push(json!({"type": "transcription.text.delta", "text": step.text}));
                 }
-                let segments = step.words.iter().filter_map(|word| self.segmenter.push(word));
+                let segments = step
+                    .words
+                    .iter()
+                    .filter_map(|word| self.segmenter.push(word));
                 events.extend(segments.map(|found| segment_event(&found)));
                 events
             }

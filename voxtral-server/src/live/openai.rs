@@ -82,7 +82,10 @@ impl OpenAi {
     }
 
     fn session(&self, talk: &Talk) -> Value {
-        let name = talk.model().map(|model| &model.names[0]).or(self.model.as_ref());
+        let name = talk
+            .model()
+            .map(|model| &model.names[0])
+            .or(self.model.as_ref());
         let transcription = name.map(|name| {
             let mut object = json!({"model": name, "language": null, "prompt": ""});
             if !self.keywords.is_empty() {
@@ -101,7 +104,10 @@ impl OpenAi {
         let (older, newer) = match self.setup.encoding {
             Encoding::MuLaw => ("g711_ulaw", json!({"type": "audio/pcmu"})),
             Encoding::ALaw => ("g711_alaw", json!({"type": "audio/pcma"})),
-            _ => ("pcm16", json!({"type": "audio/pcm", "rate": self.setup.rate})),
+            _ => (
+                "pcm16",
+                json!({"type": "audio/pcm", "rate": self.setup.rate}),
+            ),
         };
         if self.is_older {
             session["input_audio_format"] = json!(older);
@@ -203,7 +209,10 @@ impl OpenAi {
     fn transcription(&self, kind: &str, item: &str, mut told: Value) -> Value {
         told["item_id"] = json!(item);
         told["content_index"] = json!(0);
-        self.event(&format!("conversation.item.input_audio_transcription.{kind}"), told)
+        self.event(
+            &format!("conversation.item.input_audio_transcription.{kind}"),
+            told,
+        )
     }
 
     fn with_logprobs(&self, told: &mut Value, tokens: &[Token], talk: &Talk) {
@@ -314,7 +323,11 @@ impl Asked {
             audio.finish()?;
         }
         self.older_format(session)?;
-        self.input(session, "input_audio_transcription", "input_audio_noise_reduction")?;
+        self.input(
+            session,
+            "input_audio_transcription",
+            "input_audio_noise_reduction",
+        )?;
         if let Some(delay) = session.number("delay_ms")? {
             self.setup.delay = Some(Duration::from_millis(delay));
         }

@@ -4,9 +4,7 @@
 use axum::http::{HeaderMap, Uri};
 use serde_json::{Value, json};
 
-use super::{
-    Protocol, message::Fields, new_id, openai::OpenAi, query, talk::Talk, vllm::Vllm,
-};
+use super::{Protocol, message::Fields, new_id, openai::OpenAi, query, talk::Talk, vllm::Vllm};
 use crate::{ServerError, app::unix_time, engine::Event};
 
 /// What OpenAI's clients in a browser ask for.
@@ -33,7 +31,7 @@ impl Realtime {
         let is_openai = transcribes || is_older || offered("sec-websocket-protocol", PROTOCOL);
         Self {
             openai: OpenAi::new(query(uri, "model"), transcribes && is_older),
-            vllm: Vllm::default(),
+            vllm: Vllm,
             is_openai: is_openai.then_some(true),
         }
     }

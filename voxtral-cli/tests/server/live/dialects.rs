@@ -1,12 +1,13 @@
 //! Every dialect hears what `voxtral transcribe` does.
 
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::client::{
-    APPEND, COMMIT, Client, HEARD, MISTRAL, REALTIME, STREAM, base64, joined, pcm16, samples,
-    transcript,
+    APPEND, COMMIT, Client, HEARD, MISTRAL, REALTIME, STREAM, base64, counted, joined, pcm16,
+    samples, soon, transcript,
 };
 use crate::scene::Server;
 
@@ -41,12 +42,13 @@ fn words_come_before_the_sound_has_ended() {
     let server = Server::start();
     let mut client = Client::vllm(&server);
     let sound = pcm16(&samples(STREAM, 16_000));
-    client.append(APPEND, &sound[..sound.len() / 2], 640);
+    let half = sound.len() / 4 * 2;
+    client.append(APPEND, &sound[..half], 640);
     let mut text = String::new();
     while !text.contains("seven two nine") {
         text.push_str(client.next()["delta"].as_str().unwrap());
     }
-    client.append(APPEND, &sound[sound.len() / 2..], 640);
+    client.append(APPEND, &sound[half..], 640);
     client.say(json!({"type": COMMIT, "final": true}));
     let events = client.until("transcription.done");
     let done = &events[events.len() - 1];
@@ -72,24 +74,33 @@ fn sessions_side_by_side_hear_their_own() {
 #[test]
 fn the_delay_is_each_sessions_own() {
     let server = Server::start();
-    let steps = |delay: u64| {
+    // Of the same sound, more is written down where the text follows it sooner.
+    let sound = samples(STREAM, 16_000);
+    let sound = &sound[..64_000];
+    let written = || counted(&server, "voxtral_tokens_total") as u64;
+    for delay in [240, 960] {
+        let before = written();
         let mut client = Client::new(&server, REALTIME);
         client.next();
         let update = json!({
             "type": "session.update", "model": "demo-realtime", "delay_ms": delay,
         });
         client.say(update);
-        let (_, done) = client.utter(&pcm16(&samples(STREAM, 16_000)));
-        done["usage"]["completion_tokens"].as_u64().unwrap()
-    };
-    // Each 80 ms of delay is a step more at the end, and one less at the beginning.
-    let (short, long) = (steps(240), steps(960));
-    assert_ne!(short, long);
+        client.append(APPEND, &pcm16(sound), 6400);
+        // Of 50 tokens' sound, all but the last, which takes a look ahead, less the delay.
+        let expected = 49 - delay / 80;
+        soon("it is written", || written() - before >= expected);
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!(written() - before, expected);
+    }
     let mut client = Client::new(&server, REALTIME);
     client.next();
     client.say(json!({"type": "session.update", "model": "demo-realtime", "delay_ms": 77}));
     let error = client.next();
-    assert!(error["error"].as_str().unwrap().contains("80 ms"), "{error}");
+    assert!(
+        error["error"].as_str().unwrap().contains("80 ms"),
+        "{error}"
+    );
 }
 
 /// Appends, commits, and gives the events up to the transcript.
@@ -105,7 +116,10 @@ fn openai_items_one_behind_another() {
     let mut client = Client::new(&server, REALTIME);
     let created = client.next();
     assert_eq!(created["type"], "session.created");
-    assert_eq!(created["session"]["audio"]["input"]["format"]["rate"], 24_000);
+    assert_eq!(
+        created["session"]["audio"]["input"]["format"]["rate"],
+        24_000
+    );
     let session = json!({
         "type": "transcription",
         "audio": {"input": {
@@ -174,7 +188,7 @@ fn what_is_cleared_is_not_heard() {
     let mut client = Client::new(&server, "/v1/realtime?intent=transcription");
     client.next();
     let sound = pcm16(&samples(STREAM, 24_000));
-    client.append(APPEND, &sound, sound.len() / 3);
+    client.append(APPEND, &sound, 48_000);
     client.say(json!({"type": "input_audio_buffer.clear"}));
     client.until("input_audio_buffer.cleared");
     let events = openai_utterance(&mut client, &sound);
@@ -191,7 +205,9 @@ fn companded(samples: &[f32], value: impl Fn(u8) -> i32) -> Vec<u8> {
     let nearest = |sample: &f32| {
         let wanted = (sample * 32_768.0) as i32;
         let codes = 0..=255_u8;
-        codes.min_by_key(|&code| (value(code) - wanted).abs()).unwrap()
+        codes
+            .min_by_key(|&code| (value(code) - wanted).abs())
+            .unwrap()
     };
     samples.iter().map(nearest).collect()
 }
@@ -207,7 +223,11 @@ fn segments(code: u8, first_is_double: bool) -> i32 {
 }
 
 fn signed(code: u8, magnitude: i32) -> i32 {
-    if code & 0x80 == 0 { magnitude } else { -magnitude }
+    if code & 0x80 == 0 {
+        magnitude
+    } else {
+        -magnitude
+    }
 }
 
 #[test]
@@ -224,8 +244,17 @@ fn mistral_in_every_encoding() {
     let encodings = [
         ("pcm_s16le", pcm16(&sound)),
         ("pcm_s32le", integers.flat_map(i32::to_le_bytes).collect()),
-        ("pcm_f16le", halves.flat_map(half::f16::to_le_bytes).collect()),
-        ("pcm_f32le", sound.iter().flat_map(|sample| sample.to_le_bytes()).collect()),
+        (
+            "pcm_f16le",
+            halves.flat_map(half::f16::to_le_bytes).collect(),
+        ),
+        (
+            "pcm_f32le",
+            sound
+                .iter()
+                .flat_map(|sample| sample.to_le_bytes())
+                .collect(),
+        ),
         ("pcm_mulaw", mu_law),
         ("pcm_alaw", a_law),
     ];
@@ -257,11 +286,20 @@ fn mistral_in_every_encoding() {
         let deltas = of("transcription.text.delta");
         assert_eq!(joined(&deltas, "text").trim_end(), *HEARD);
         let segments = of("transcription.segment");
-        let texts = segments.iter().map(|segment| segment["text"].as_str().unwrap());
+        let texts = segments
+            .iter()
+            .map(|segment| segment["text"].as_str().unwrap());
         assert_eq!(texts.collect::<Vec<_>>().join(" "), *HEARD);
-        assert!(segments.iter().all(|one| one["start"].as_f64() < one["end"].as_f64()));
+        assert!(
+            segments
+                .iter()
+                .all(|one| one["start"].as_f64() < one["end"].as_f64())
+        );
         assert_eq!(done["segments"].as_array().unwrap().len(), segments.len());
-        assert_eq!(done["usage"]["prompt_audio_seconds"], (sound.len() as f64 / 16e3).ceil() as u64);
+        assert_eq!(
+            done["usage"]["prompt_audio_seconds"],
+            (sound.len() as f64 / 16e3).ceil() as u64
+        );
     }
 }
 
@@ -275,7 +313,10 @@ fn mistral_at_another_rate_with_phrases() {
         "context_bias": ["seven", "two nine"],
     });
     client.say(json!({"type": "session.update", "session": session}));
-    assert_eq!(client.next()["session"]["context_bias"], json!(["seven", "two nine"]));
+    assert_eq!(
+        client.next()["session"]["context_bias"],
+        json!(["seven", "two nine"])
+    );
     for _ in 0..2 {
         client.append("input_audio.append", &pcm16(&samples(STREAM, 48_000)), 9600);
         client.say(json!({"type": "input_audio.end"}));
@@ -287,7 +328,12 @@ fn mistral_at_another_rate_with_phrases() {
     client.say(json!({"type": "session.update", "session": session}));
     let error = client.next();
     assert_eq!(error["error"]["code"], 422, "{error}");
-    assert!(error["error"]["message"].as_str().unwrap().starts_with("context_bias"));
+    assert!(
+        error["error"]["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("context_bias")
+    );
 }
 
 #[test]
@@ -295,7 +341,11 @@ fn an_utterance_that_is_not_ended_is_no_place_for_changes() {
     let server = Server::start();
     let mut client = Client::new(&server, MISTRAL);
     client.next();
-    client.append("input_audio.append", &pcm16(&samples(STREAM, 16_000)[..1600]), 3200);
+    client.append(
+        "input_audio.append",
+        &pcm16(&samples(STREAM, 16_000)[..1600]),
+        3200,
+    );
     let session = json!({"audio_format": {"encoding": "pcm_s16le", "sample_rate": 8_000}});
     let update = json!({"type": "session.update", "session": session});
     client.say(update.clone());
@@ -303,7 +353,10 @@ fn an_utterance_that_is_not_ended_is_no_place_for_changes() {
     client.say(json!({"type": "input_audio.end"}));
     client.until("transcription.done");
     client.say(update);
-    assert_eq!(client.next()["session"]["audio_format"]["sample_rate"], 8_000);
+    assert_eq!(
+        client.next()["session"]["audio_format"]["sample_rate"],
+        8_000
+    );
     let sound = base64(&pcm16(&samples("digits-en.wav", 8_000)));
     client.say(json!({"type": "input_audio.append", "audio": sound}));
     client.say(json!({"type": "input_audio.end"}));
