@@ -306,6 +306,67 @@ fn sessions_are_independent() {
     });
 }
 
+/// Of different lengths and delays, in pieces of different sizes; one is cancelled in the middle.
+#[test]
+fn sessions_that_write_together_write_what_each_does_alone() {
+    let delays = [480, 480, 960, 480, 480];
+    let lengths = [60_000, 90_000, 80_000, 75_000, 90_000];
+    let sounds: Vec<Vec<f32>> = (20..)
+        .zip(lengths)
+        .map(|(seed, length)| sound(length, seed))
+        .collect();
+    let cancel = Cancel::new();
+    let mut sessions: Vec<_> = (0..)
+        .zip(delays)
+        .map(|(number, delay)| {
+            let options = SessionOptions {
+                delay: Some(Duration::from_millis(delay)),
+                cancel: if number == 3 {
+                    cancel.clone()
+                } else {
+                    Cancel::new()
+                },
+                ..Default::default()
+            };
+            MODEL.session(&options).unwrap()
+        })
+        .collect();
+    let mut random = Random::new(19);
+    let mut left: Vec<&[f32]> = sounds.iter().map(Vec::as_slice).collect();
+    let mut written = vec![Vec::new(); sessions.len()];
+    let mut cancelled = false;
+    while left.iter().any(|left| !left.is_empty()) {
+        for ((session, left), written) in sessions.iter_mut().zip(&mut left).zip(&mut written) {
+            // Now and then, much more than is encoded at once.
+            let most = if random.below(10) == 0 { 50_000 } else { 4_000 };
+            let (piece, rest) = left.split_at(random.below(most).min(left.len()));
+            *left = rest;
+            match session.prepare(piece) {
+                Ok(steps) => written.extend(ids(&steps)),
+                Err(error) => assert!(cancelled, "{error}"),
+            }
+        }
+        if left[3].len() < 40_000 && !cancelled {
+            cancel.cancel();
+            cancelled = true;
+        }
+        let mut all: Vec<_> = sessions.iter_mut().collect();
+        for (number, steps) in Session::write_together(&mut all).into_iter().enumerate() {
+            match steps {
+                Ok(steps) => written[number].extend(ids(&steps)),
+                Err(error) => assert!(number == 3 && cancelled, "{number}: {error}"),
+            }
+        }
+    }
+    assert!(cancelled && sessions[3].push(&[0.0]).is_err());
+    for (number, session) in sessions.iter_mut().enumerate().filter(|(at, _)| *at != 3) {
+        let expected = offline(&sounds[number], delays[number] as usize / 80);
+        assert!(expected.starts_with(&written[number]), "session {number}");
+        assert!(written[number].len() + 45 > expected.len());
+        assert_eq!(transcript_ids(session), expected, "session {number}");
+    }
+}
+
 #[test]
 fn samples_that_are_no_numbers_are_refused_and_the_session_goes_on() {
     let sound = sound(30_000, 11);

@@ -1,5 +1,7 @@
 //! Live sessions: sound in, words out, without an end.
 
+mod together;
+
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -272,6 +274,16 @@ impl<B: Backend> Session<'_, B> {
     /// that fails or is cancelled: the session is over but for [`finish`](Self::finish) and
     /// [`reset`](Self::reset); steps before it are kept for [`take_steps`](Self::take_steps).
     pub fn push(&mut self, samples: &[f32]) -> Result<Vec<Step>, PipelineError> {
+        self.take_in(samples, Self::decode)
+    }
+
+    /// Takes sound, encodes it, decodes so far as more of it waits than is encoded at once, and
+    /// does then what is left to do.
+    fn take_in(
+        &mut self,
+        samples: &[f32],
+        then: impl FnOnce(&mut Self) -> Result<(), PipelineError>,
+    ) -> Result<Vec<Step>, PipelineError> {
         self.check_open()?;
         if let Some(at) = samples.iter().position(|sample| !sample.is_finite()) {
             return Err(PipelineError::Audio(AudioError::NonFinite {
@@ -286,7 +298,8 @@ impl<B: Backend> Session<'_, B> {
             session.resampler.push(samples, &mut resampled)?;
             let heard = session.hear(&resampled);
             session.resampled = resampled;
-            heard
+            heard?;
+            then(session)
         })
     }
 
@@ -312,7 +325,10 @@ impl<B: Backend> Session<'_, B> {
     /// As for [`push`](Self::push).
     pub fn flush(&mut self) -> Result<Vec<Step>, PipelineError> {
         self.check_open()?;
-        self.run(Self::hear_silence)
+        self.run(|session| {
+            session.hear_silence()?;
+            session.decode()
+        })
     }
 
     /// Ends the stream, brings out the words behind the delay, and gives the transcript.
@@ -356,6 +372,7 @@ impl<B: Backend> Session<'_, B> {
         self.check_open()?;
         let steps = self.run(|session| {
             session.hear_silence()?;
+            session.decode()?;
             if session.timeline.is_empty() {
                 return Ok(());
             }
@@ -363,7 +380,8 @@ impl<B: Backend> Session<'_, B> {
             let ended = session.mel.finish(&mut frames);
             session.frames = frames;
             ended?;
-            session.advance()?;
+            session.encode_frames()?;
+            session.decode()?;
             let words = session.clock.close(&session.onsets);
             let words = session.place(words);
             if let Some(last) = session.ready.back_mut() {
@@ -445,6 +463,7 @@ impl<B: Backend> Session<'_, B> {
         let mut rest = Vec::new();
         self.resampler.finish(&mut rest)?;
         self.hear(&rest)?;
+        self.decode()?;
         if !self.timeline.ends_in_sound() {
             return Ok(());
         }
@@ -460,13 +479,14 @@ impl<B: Backend> Session<'_, B> {
         for piece in samples.chunks(TOKENS_PER_STEP * self.layout.samples_per_token) {
             let (mel, frames) = (&mut self.mel, &mut self.frames);
             self.timings.features(|| mel.push(piece, frames));
-            self.advance()?;
+            self.encode_frames()?;
         }
         Ok(())
     }
 
-    /// Encodes the frames of whole tokens, and decodes as far as they reach.
-    fn advance(&mut self) -> Result<(), PipelineError> {
+    /// Encodes the frames of whole tokens. Those before are decoded first, so that the decoder is no
+    /// further behind than what is encoded at once.
+    fn encode_frames(&mut self) -> Result<(), PipelineError> {
         let bins = self.model.config.features.num_mel_bins;
         let per_token = self.layout.frames_per_token * bins;
         loop {
@@ -474,16 +494,22 @@ impl<B: Backend> Session<'_, B> {
             if tokens == 0 {
                 return Ok(());
             }
+            self.decode()?;
             let frames: Vec<f32> = self.frames.drain(..tokens * per_token).collect();
             let timeline = &self.timeline;
             self.onsets
                 .push(&frames, bins, |sample| timeline.is_sound(sample));
             let embeddings = self.encode(frames, bins)?;
             self.sequence.fusion.push(embeddings);
-            while let Some(choice) = self.sequence.next_token(&self.decoder) {
-                self.write(choice?);
-            }
         }
+    }
+
+    /// Decodes as far as what is encoded reaches.
+    fn decode(&mut self) -> Result<(), PipelineError> {
+        while let Some(choice) = self.sequence.next_token(&self.decoder) {
+            self.write(choice?);
+        }
+        Ok(())
     }
 
     /// `[frames, bins]` → `[1, tokens, width]`.

@@ -481,13 +481,14 @@ fn compute<B: Backend>(
             }
             next = inbox.try_recv().ok();
         }
-        // Whoever speaks goes first, as long as there is sound.
+        // Whoever speaks goes first, as long as there is sound; a file that is sent as if it were
+        // spoken goes with the others.
         let started = Instant::now();
-        let mut heard = false;
+        let mut urgent = false;
         for desk in &mut desks {
-            heard |= desk.hear();
+            urgent |= desk.hear();
         }
-        if !heard {
+        if !urgent {
             for desk in &mut desks {
                 desk.advance();
             }

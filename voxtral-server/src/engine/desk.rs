@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc as channel;
 use voxtral_pipeline::{
-    Backend, Batch, BatchEvent, Cancel, LongEvent, PipelineError, SessionOptions, Transcription,
-    Voxtral,
+    Backend, Batch, BatchEvent, Cancel, LongEvent, PipelineError, Session, SessionOptions,
+    Transcription, Voxtral,
 };
 
-use super::{Event, Shared, Sound, Work, live::Live};
+use super::{
+    Event, Shared, Sound, Work,
+    live::{Live, Turn},
+};
 
 /// Tokens of an answer that a request is expected to need where it does not limit them.
 const USUAL_ANSWER: usize = 1024;
@@ -129,19 +132,48 @@ impl<'m, B: Backend> Desk<'m, B> {
         }
     }
 
-    /// Hears what live sessions have; whether any had something.
+    /// Hears what live sessions have, and writes it together; whether there is more that was spoken
+    /// just now.
     pub(super) fn hear(&mut self) -> bool {
-        let mut heard = false;
         let metrics = &self.shared.metrics;
+        let turns = self.live.iter_mut().map(|live| live.advance(metrics));
+        let mut turns: Vec<Turn> = turns.collect();
+        self.write(&mut turns);
         let before = self.live.len();
-        self.live.retain_mut(|live| {
-            let went_on = live.advance(metrics);
-            heard |= live.is_behind();
-            went_on
-        });
+        let mut turns = turns.into_iter();
+        self.live.retain(|_| turns.next() != Some(Turn::Over));
         let over = before - self.live.len();
         self.shared.sessions.fetch_sub(over, Ordering::Relaxed);
-        heard
+        self.live.iter().any(Live::is_urgent)
+    }
+
+    /// Writes what was prepared, in passes that the sessions share.
+    fn write(&mut self, turns: &mut [Turn]) {
+        let prepared = |turn: &Turn| *turn == Turn::Prepared;
+        let live = self.live.iter_mut().zip(&*turns);
+        let mut sessions: Vec<_> = live
+            .filter(|(_, turn)| prepared(turn))
+            .map(|(live, _)| live.session())
+            .collect();
+        if sessions.is_empty() {
+            return;
+        }
+        let written = catch_unwind(AssertUnwindSafe(|| Session::write_together(&mut sessions)));
+        let written = written.unwrap_or_else(|_| {
+            tracing::error!("a pass panicked: all live sessions in it end");
+            Vec::new()
+        });
+        let mut written = written.into_iter();
+        let live = self.live.iter_mut().zip(turns);
+        for (live, turn) in live.filter(|(_, turn)| prepared(turn)) {
+            let steps = match written.next() {
+                Some(steps) => steps.map_err(Event::Failed),
+                None => Err(Event::Crashed),
+            };
+            if !live.wrote(steps, &self.shared.metrics) {
+                *turn = Turn::Over;
+            }
+        }
     }
 
     /// Begins what there is room for, and advances all that was begun.

@@ -31,7 +31,7 @@ impl Realtime {
         let is_openai = transcribes || is_older || offered("sec-websocket-protocol", PROTOCOL);
         Self {
             openai: OpenAi::new(query(uri, "model"), transcribes && is_older),
-            vllm: Vllm::default(),
+            vllm: Vllm,
             is_openai: is_openai.then_some(true),
         }
     }

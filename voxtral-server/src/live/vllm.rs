@@ -21,7 +21,8 @@ const KNOWN: [&str; 3] = [
     "input_audio_buffer.commit",
 ];
 
-#[derive(Debug, Default)]
+/// A connection of a client of vLLM.
+#[derive(Debug)]
 pub(super) struct Vllm;
 
 impl Vllm {

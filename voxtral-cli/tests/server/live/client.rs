@@ -65,13 +65,19 @@ pub(super) fn soon(what: &str, is_true: impl Fn() -> bool) {
     }
 }
 
+/// A figure of the metrics.
+pub(super) fn counted(server: &Server, name: &str) -> f64 {
+    let metrics = server.get("/metrics").body;
+    let value = metrics.lines().find_map(|line| {
+        let (found, value) = line.split_once(' ')?;
+        (found == name).then(|| value.parse().unwrap())
+    });
+    value.unwrap_or_else(|| panic!("no `{name}`: {metrics}"))
+}
+
 /// How many sessions the metrics tell of.
 pub(super) fn sessions(server: &Server) -> usize {
-    let metrics = server.get("/metrics").body;
-    let line = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix("voxtral_sessions "));
-    line.unwrap().parse().unwrap()
+    counted(server, "voxtral_sessions") as usize
 }
 
 /// A connection. Dropped, it is gone without a word.

@@ -1,12 +1,13 @@
 //! Every dialect hears what `voxtral transcribe` does.
 
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::client::{
-    APPEND, COMMIT, Client, HEARD, MISTRAL, REALTIME, STREAM, base64, joined, pcm16, samples,
-    transcript,
+    APPEND, COMMIT, Client, HEARD, MISTRAL, REALTIME, STREAM, base64, counted, joined, pcm16,
+    samples, soon, transcript,
 };
 use crate::scene::Server;
 
@@ -41,12 +42,13 @@ fn words_come_before_the_sound_has_ended() {
     let server = Server::start();
     let mut client = Client::vllm(&server);
     let sound = pcm16(&samples(STREAM, 16_000));
-    client.append(APPEND, &sound[..sound.len() / 2], 640);
+    let half = sound.len() / 4 * 2;
+    client.append(APPEND, &sound[..half], 640);
     let mut text = String::new();
     while !text.contains("seven two nine") {
         text.push_str(client.next()["delta"].as_str().unwrap());
     }
-    client.append(APPEND, &sound[sound.len() / 2..], 640);
+    client.append(APPEND, &sound[half..], 640);
     client.say(json!({"type": COMMIT, "final": true}));
     let events = client.until("transcription.done");
     let done = &events[events.len() - 1];
@@ -72,19 +74,25 @@ fn sessions_side_by_side_hear_their_own() {
 #[test]
 fn the_delay_is_each_sessions_own() {
     let server = Server::start();
-    let steps = |delay: u64| {
+    // Of the same sound, more is written down where the text follows it sooner.
+    let sound = samples(STREAM, 16_000);
+    let sound = &sound[..64_000];
+    let written = || counted(&server, "voxtral_tokens_total") as u64;
+    for delay in [240, 960] {
+        let before = written();
         let mut client = Client::new(&server, REALTIME);
         client.next();
         let update = json!({
             "type": "session.update", "model": "demo-realtime", "delay_ms": delay,
         });
         client.say(update);
-        let (_, done) = client.utter(&pcm16(&samples(STREAM, 16_000)));
-        done["usage"]["completion_tokens"].as_u64().unwrap()
-    };
-    // Each 80 ms of delay is a step more at the end, and one less at the beginning.
-    let (short, long) = (steps(240), steps(960));
-    assert_ne!(short, long);
+        client.append(APPEND, &pcm16(sound), 6400);
+        // Of 50 tokens' sound, all but the last, which takes a look ahead, less the delay.
+        let expected = 49 - delay / 80;
+        soon("it is written", || written() - before >= expected);
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!(written() - before, expected);
+    }
     let mut client = Client::new(&server, REALTIME);
     client.next();
     client.say(json!({"type": "session.update", "model": "demo-realtime", "delay_ms": 77}));
@@ -180,7 +188,7 @@ fn what_is_cleared_is_not_heard() {
     let mut client = Client::new(&server, "/v1/realtime?intent=transcription");
     client.next();
     let sound = pcm16(&samples(STREAM, 24_000));
-    client.append(APPEND, &sound, sound.len() / 3);
+    client.append(APPEND, &sound, 48_000);
     client.say(json!({"type": "input_audio_buffer.clear"}));
     client.until("input_audio_buffer.cleared");
     let events = openai_utterance(&mut client, &sound);

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use tungstenite::Message;
 
 use super::client::{
-    APPEND, COMMIT, Client, HEARD, MISTRAL, STREAM, joined, pcm16, samples, sessions, soon,
+    APPEND, COMMIT, Client, HEARD, MISTRAL, REALTIME, STREAM, counted, joined, pcm16, samples,
+    sessions, soon,
 };
-use crate::scene::Server;
+use crate::scene::{ENGLISH, Form, Server, sample_bytes};
 
 #[test]
 fn who_vanishes_frees_the_session() {
@@ -69,6 +70,52 @@ fn who_does_not_read_is_left() {
     soon("it is left", || sessions(&server) == 0);
 }
 
+/// Who sends sound faster than anybody speaks has no priority.
+#[test]
+fn a_file_that_is_sent_live_holds_up_nobody() {
+    let server = Server::start();
+    let sound = pcm16(&samples(STREAM, 16_000)).repeat(20);
+    let mut client = Client::vllm(&server);
+    let writer = client.0.get_ref().try_clone().unwrap();
+    let (mut asked, mut answered) = (0, false);
+    thread::scope(|scope| {
+        let flood = scope.spawn(move || {
+            // Until the connection is shut down below.
+            while client.0.can_write() {
+                let message = json!({"type": APPEND, "audio": super::client::base64(&sound)});
+                if client
+                    .0
+                    .send(Message::Text(message.to_string().into()))
+                    .is_err()
+                {
+                    return;
+                }
+                client.0.get_ref().set_nonblocking(true).unwrap();
+                while client.0.read().is_ok() {}
+                client.0.get_ref().set_nonblocking(false).unwrap();
+            }
+        });
+        soon("there is much to hear", || {
+            counted(&server, "voxtral_audio_seconds_total") > 30.0
+        });
+        let form = Form::new()
+            .file("digits.wav", &sample_bytes("digits-en.wav"))
+            .text("model", "demo");
+        for _ in 0..3 {
+            let response = server.transcribe(&form);
+            answered = response.json()["text"] == ENGLISH;
+            asked += 1;
+        }
+        assert!(
+            !flood.is_finished() && sessions(&server) == 1,
+            "it still floods"
+        );
+        writer.shutdown(Shutdown::Both).unwrap();
+    });
+    assert!(asked == 3 && answered);
+    soon("it is gone", || sessions(&server) == 0);
+}
+
 #[test]
 fn a_session_has_its_time() {
     let server = Server::with(&["--session-length", "2"]);
@@ -110,7 +157,7 @@ fn who_is_silent_for_long_is_not_waited_for() {
 
 #[test]
 fn pings_come_and_who_answers_stays() {
-    let server = Server::with(&["--ping", "0.1"]);
+    let server = Server::with(&["--ping", "0.2", "--max-sessions", "1"]);
     let mut client = Client::vllm(&server);
     for _ in 0..10 {
         match client.0.read().unwrap() {
@@ -118,15 +165,13 @@ fn pings_come_and_who_answers_stays() {
             other => panic!("{other:?}"),
         }
     }
-    assert!(client.0.can_write());
-    // Another, which reads nothing and so answers nothing.
-    let mute = Client::vllm(&server);
-    drop(client);
-    soon("nobody is there any more", || {
-        let metrics = server.get("/metrics").body;
-        metrics.contains("voxtral_sessions 0")
-    });
-    thread::sleep(Duration::from_secs(1));
+    client.0.close(None).unwrap();
+    let connect = || Client::with(&server, REALTIME, &[]).ok();
+    // Who reads nothing answers nothing.
+    let mute = std::iter::repeat_with(connect).take(1000).flatten().next();
+    assert!(mute.is_some(), "the place is free");
+    assert!(connect().is_none(), "it is taken");
+    soon("who answers nothing is gone", || connect().is_some());
     drop(mute);
 }
 
