@@ -53,6 +53,24 @@ pub(crate) struct App {
 }
 
 impl App {
+    /// Told to stop by this.
+    pub(crate) fn new(
+        engine: Engine,
+        config: Config,
+        stop: watch::Receiver<bool>,
+    ) -> std::io::Result<Self> {
+        Ok(Self {
+            started: unix_time(),
+            fetcher: Fetcher::new(&config),
+            files: Arc::new(files::Store::open(&config)?),
+            engine,
+            config,
+            stopping: AtomicBool::new(false),
+            stop,
+            connections: watch::Sender::new(0),
+        })
+    }
+
     /// Whether nothing new is taken.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
@@ -102,19 +120,10 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let grace = config.grace;
-    let files = Arc::new(files::Store::open(&config)?);
-    let sweeping = tokio::spawn(files::sweep(Arc::clone(&files)));
     let (stopped, mut over) = watch::channel(false);
-    let app = Arc::new(App {
-        started: unix_time(),
-        fetcher: Fetcher::new(&config),
-        files: Arc::clone(&files),
-        engine,
-        config,
-        stopping: AtomicBool::new(false),
-        stop: over.clone(),
-        connections: watch::Sender::new(0),
-    });
+    let app = Arc::new(App::new(engine, config, over.clone())?);
+    let sweeping = tokio::spawn(files::sweep(Arc::clone(&app.files)));
+    let files = Arc::clone(&app.files);
     let theirs = Arc::clone(&app);
     let stop = async move {
         stop.await;

@@ -276,6 +276,20 @@ struct Shared {
     metrics: Metrics,
 }
 
+impl Shared {
+    fn new(models: Vec<ModelInfo>, limits: Limits) -> Self {
+        Self {
+            models,
+            limits,
+            waiting: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+            sessions: AtomicUsize::new(0),
+            alive: AtomicBool::new(true),
+            metrics: Metrics::default(),
+        }
+    }
+}
+
 impl Engine {
     /// Starts the thread, for models that answer to these names besides their own.
     pub fn start<B: Backend>(
@@ -297,15 +311,7 @@ impl Engine {
             vocabulary: Arc::clone(model) as Arc<dyn Vocabulary>,
         });
         let (sender, receiver) = mpsc::channel();
-        let shared = Arc::new(Shared {
-            models: infos.collect(),
-            limits,
-            waiting: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
-            sessions: AtomicUsize::new(0),
-            alive: AtomicBool::new(true),
-            metrics: Metrics::default(),
-        });
+        let shared = Arc::new(Shared::new(infos.collect(), limits));
         let theirs = Arc::clone(&shared);
         let thread = thread::spawn(move || {
             let models: Vec<Arc<Voxtral<B>>> = models.into_iter().map(|(model, _)| model).collect();
@@ -317,6 +323,37 @@ impl Engine {
             inbox: sender,
         };
         (engine, thread)
+    }
+
+    /// An engine that computes nothing, of a model of streams: for what reads requests alone.
+    pub(crate) fn idle() -> Self {
+        struct Nothing;
+        impl Vocabulary for Nothing {
+            fn bytes(&self, _: u32) -> Option<Vec<u8>> {
+                None
+            }
+            fn read(&self, _: Decoder) -> Result<Audio, PipelineError> {
+                Err(PipelineError::Cancelled)
+            }
+            fn check_session(&self, _: &SessionOptions) -> Result<(), PipelineError> {
+                Ok(())
+            }
+            fn check_chat(&self, _: &[Message], _: &ChatOptions) -> Result<(), PipelineError> {
+                Ok(())
+            }
+        }
+        let model = ModelInfo {
+            names: vec!["nothing".to_owned()],
+            is_streaming: true,
+            sample_rate: 16_000,
+            context: None,
+            longest: None,
+            vocabulary: Arc::new(Nothing),
+        };
+        Self {
+            shared: Arc::new(Shared::new(vec![model], Limits::default())),
+            inbox: mpsc::channel().0,
+        }
     }
 
     /// The models that are served.

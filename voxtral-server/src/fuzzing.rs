@@ -2,7 +2,9 @@
 
 use axum::{body::Body, http::Request, http::header::CONTENT_TYPE};
 
-use crate::{Config, body, transcription};
+use std::sync::Arc;
+
+use crate::{Config, Engine, app::App, body, live, transcription};
 
 /// Reads a form of this type and what it asks for.
 pub fn form(content_type: &str, bytes: &[u8]) {
@@ -24,6 +26,18 @@ pub fn form(content_type: &str, bytes: &[u8]) {
     });
 }
 
+/// Follows the lines of a text as messages of a live client, in every dialect.
+pub fn events(text: &str) {
+    let (_stop, over) = tokio::sync::watch::channel(false);
+    // Without a folder for files there is nothing to try.
+    let Ok(app) = App::new(Engine::idle(), Config::default(), over) else {
+        return;
+    };
+    let app = Arc::new(app);
+    live::understand(&app, &text.lines().collect::<Vec<_>>());
+    app.files.close();
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -37,6 +51,17 @@ mod tests {
         --x\r\ncontent-disposition: form-data; name=\"context_bias\"\r\n\r\na,b\r\n\
         --x\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\nRIFF\r\n\
         --x--\r\n";
+
+    const EVENTS: &[u8] = br#"{"type":"session.update","model":"nothing","delay_ms":480}
+{"type":"session.update","session":{"type":"transcription","audio":{"input":{"format":{"type":"audio/pcm","rate":24000},"transcription":{"model":"nothing"}}}}}
+{"type":"session.update","session":{"audio_format":{"encoding":"pcm_s16le","sample_rate":16000},"context_bias":["a"]}}
+{"type":"input_audio_buffer.commit","final":false}
+{"type":"input_audio_buffer.append","audio":"AAAA"}
+{"type":"input_audio.append","audio":"AAAA"}
+{"type":"input_audio.flush"}
+{"type":"input_audio_buffer.commit","final":true}
+{"type":"input_audio_buffer.clear"}
+{"type":"input_audio.end"}"#;
 
     /// A valid text with some bytes changed, cut or doubled.
     fn mutated(valid: &'static [u8]) -> impl Strategy<Value = Vec<u8>> {
@@ -62,6 +87,12 @@ mod tests {
             form(TYPE, &noise);
             form("application/x-www-form-urlencoded", &noise);
             form("application/x-www-form-urlencoded", &bytes);
+        }
+
+        #[test]
+        fn events_never_panic(bytes in mutated(EVENTS), noise in ".*") {
+            events(&String::from_utf8_lossy(&bytes));
+            events(&noise);
         }
 
         #[test]

@@ -77,6 +77,24 @@ pub(crate) async fn mistral(
     open(app, upgrade, Dialect::Mistral, Box::new(protocol))
 }
 
+/// Follows messages in every dialect, each as one conversation.
+pub(crate) fn understand(app: &Arc<App>, messages: &[&str]) {
+    let older = Uri::from_static("/v1/realtime?intent=transcription");
+    let uri = Uri::from_static("/v1/realtime");
+    let protocols: [Box<dyn Protocol>; 3] = [
+        Box::new(realtime::Realtime::new(&uri, &HeaderMap::new())),
+        Box::new(realtime::Realtime::new(&older, &HeaderMap::new())),
+        Box::new(mistral::Mistral::new(None)),
+    ];
+    for mut protocol in protocols {
+        let mut talk = Talk::new(Arc::clone(app));
+        let _ = protocol.greet(&mut talk);
+        for message in messages {
+            let _ = Fields::read(message).and_then(|fields| protocol.follow(fields, &mut talk));
+        }
+    }
+}
+
 /// Switches to a WebSocket, if there is a place for it.
 fn open(
     app: Arc<App>,
