@@ -17,6 +17,10 @@ use crate::{
 /// Texts that may end an answer.
 const MOST_STOPS: usize = 16;
 
+/// The longest schema of an answer, in bytes: following a larger one takes so long that others would
+/// notice.
+const LONGEST_SCHEMA: usize = 1 << 16;
+
 /// A request for an answer.
 #[derive(Debug)]
 pub(super) struct Asked {
@@ -329,10 +333,21 @@ fn respond(body: &mut Object, options: &mut ChatOptions) -> Result<(), ServerErr
 
 fn schema(format: &mut Object) -> Result<Value, ServerError> {
     let mut given = format.inner("json_schema", "an object with a `schema`")?;
+    let path = given.path("schema");
     let schema = given.required::<Map<String, Value>>("schema", "a JSON schema")?;
+    let schema = Value::from(schema);
+    let length = schema.to_string().len();
+    if length > LONGEST_SCHEMA {
+        let expected = format!("at most {LONGEST_SCHEMA}");
+        return Err(ServerError::field(
+            path,
+            format!("{length} bytes long"),
+            expected,
+        ));
+    }
     // Its name and what it is for are not told to the model, and it is held to in any case.
     given.finish(&[("name", &[]), ("description", &[]), ("strict", &[])])?;
-    Ok(Value::from(schema))
+    Ok(schema)
 }
 
 #[cfg(test)]
@@ -451,6 +466,18 @@ mod tests {
             let error = read(body.clone()).unwrap_err();
             assert_eq!(error.param(), Some(field), "{body}: {error}");
         }
+    }
+
+    #[test]
+    fn schemas_have_a_size() {
+        let with = |count: usize| {
+            let schema = json!({"enum": vec!["a"; count]});
+            let format = json!({"type": "json_schema", "json_schema": {"schema": schema}});
+            read(json!({"response_format": format}))
+        };
+        with(1000).unwrap();
+        let error = with(1 << 15).unwrap_err();
+        assert_eq!(error.param(), Some("response_format.json_schema.schema"));
     }
 
     #[test]
