@@ -195,10 +195,10 @@ async def openai(base, sound, expected):
         await connection.input_audio_buffer.commit()
         error = (await connection.recv()).error
         equal("openai", error.code, "input_audio_buffer_commit_empty")
-        session["audio"]["input"]["turn_detection"] = {"type": "server_vad"}
+        session["audio"]["input"]["turn_detection"] = {"type": "semantic_vad"}
         await connection.session.update(session=session)
         error = (await connection.recv()).error
-        equal("openai", error.param, "session.audio.input.turn_detection")
+        equal("openai", error.param, "session.audio.input.turn_detection.type")
 
 
 async def together(base, sound, expected):

@@ -102,6 +102,8 @@ pub struct ModelInfo {
     pub is_streaming: bool,
     /// Samples per second of its input.
     pub sample_rate: u32,
+    /// The sound that each token of a stream stands for, where it takes streams.
+    pub token: Option<Duration>,
     /// Positions of its context, where the checkpoint states them.
     pub context: Option<usize>,
     /// The longest sound that its context has room for, where it has an end and takes clips.
@@ -306,6 +308,10 @@ impl Engine {
                 .collect(),
             is_streaming: model.is_streaming(),
             sample_rate: model.sample_rate(),
+            token: model.tokenizer().audio().map(|audio| {
+                let samples = audio.samples_per_token() as f64;
+                Duration::from_secs_f64(samples / f64::from(audio.sampling_rate))
+            }),
             context: model.config().decoder.max_positions,
             longest: longest(model),
             vocabulary: Arc::clone(model) as Arc<dyn Vocabulary>,

@@ -50,7 +50,7 @@ trait Protocol: Send + Sync {
     fn follow(&mut self, message: Fields, talk: &mut Talk) -> Result<Vec<Value>, ServerError>;
 
     /// Tells of an event of the utterance of this id.
-    fn tell(&mut self, event: Event, utterance: &str, talk: &Talk) -> Vec<Value>;
+    fn tell(&mut self, event: Event, utterance: &str, talk: &mut Talk) -> Vec<Value>;
 
     /// Tells of an error.
     fn fail(&self, error: ServerError) -> Value;

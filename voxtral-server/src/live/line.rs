@@ -227,7 +227,7 @@ fn answer(
     answered.unwrap_or_else(|error| vec![protocol.fail(error)])
 }
 
-fn tell(event: Event, id: &str, protocol: &mut dyn Protocol, talk: &Talk) -> Vec<Value> {
+fn tell(event: Event, id: &str, protocol: &mut dyn Protocol, talk: &mut Talk) -> Vec<Value> {
     protocol.tell(event, id, talk)
 }
 

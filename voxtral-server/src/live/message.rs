@@ -46,6 +46,11 @@ impl Fields {
         self.values.get(name).is_some_and(|value| !value.is_null())
     }
 
+    /// Whether null is said for a field.
+    pub(super) fn is_null(&self, name: &str) -> bool {
+        self.values.get(name).is_some_and(Value::is_null)
+    }
+
     fn name(&self, name: &str) -> String {
         format!("{}{name}", self.path)
     }
@@ -79,6 +84,10 @@ impl Fields {
     /// A whole number.
     pub(super) fn number(&mut self, name: &str) -> Result<Option<u64>, ServerError> {
         self.read_as(name, "a whole number", |value| value.as_u64().ok_or(value))
+    }
+
+    pub(super) fn decimal(&mut self, name: &str) -> Result<Option<f64>, ServerError> {
+        self.read_as(name, "a number", |value| value.as_f64().ok_or(value))
     }
 
     pub(super) fn flag(&mut self, name: &str) -> Result<Option<bool>, ServerError> {

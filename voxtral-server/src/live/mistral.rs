@@ -212,7 +212,7 @@ impl Protocol for Mistral {
         Ok(Vec::new())
     }
 
-    fn tell(&mut self, event: Event, _: &str, _: &Talk) -> Vec<Value> {
+    fn tell(&mut self, event: Event, _: &str, _: &mut Talk) -> Vec<Value> {
         match event {
             Event::Step(step) => {
                 let mut events = Vec::new();

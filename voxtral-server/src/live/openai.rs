@@ -4,10 +4,12 @@
 //! The older form of the API has a flat session and `transcription_session.update`; both are
 //! understood, and each message is answered in its own form.
 
+mod turns;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use voxtral_pipeline::{Token, Transcript};
+use voxtral_pipeline::{Step, Token};
 
 use super::{
     Protocol,
@@ -22,6 +24,7 @@ use crate::{
     error::{Dialect, Failure},
     transcription::logprobs,
 };
+use turns::{Turn, TurnOptions, Turns};
 
 const KNOWN: [&str; 5] = [
     "session.update",
@@ -34,6 +37,9 @@ const KNOWN: [&str; 5] = [
 /// The rate of PCM, where none is said, and of G.711.
 const PCM_RATE: u32 = 24_000;
 const G711_RATE: u32 = 8_000;
+
+/// The threshold of OpenAI's detection, which hears how loud it is. Words have none.
+const THRESHOLD: f64 = 0.5;
 
 const LOGPROBS: &str = "item.input_audio_transcription.logprobs";
 
@@ -49,6 +55,10 @@ pub(super) struct OpenAi {
     logprobs: bool,
     /// The item before the next.
     previous: Option<String>,
+    /// Whether turns are detected.
+    turn_options: Option<TurnOptions>,
+    /// Those of the item of this id.
+    turns: (String, Turns),
 }
 
 impl OpenAi {
@@ -62,6 +72,8 @@ impl OpenAi {
             keywords: Vec::new(),
             logprobs: false,
             previous: None,
+            turn_options: None,
+            turns: Default::default(),
         }
     }
 
@@ -109,16 +121,24 @@ impl OpenAi {
                 json!({"type": "audio/pcm", "rate": self.setup.rate}),
             ),
         };
+        let turn_detection = self.turn_options.map(|options| {
+            json!({
+                "type": "server_vad",
+                "threshold": THRESHOLD,
+                "prefix_padding_ms": options.padding.as_millis() as u64,
+                "silence_duration_ms": options.silence.as_millis() as u64,
+            })
+        });
         if self.is_older {
             session["input_audio_format"] = json!(older);
             session["input_audio_transcription"] = json!(transcription);
-            session["turn_detection"] = Value::Null;
+            session["turn_detection"] = json!(turn_detection);
             session["input_audio_noise_reduction"] = Value::Null;
         } else {
             session["audio"] = json!({"input": {
                 "format": newer,
                 "transcription": transcription,
-                "turn_detection": null,
+                "turn_detection": turn_detection,
                 "noise_reduction": null,
             }});
         }
@@ -135,6 +155,7 @@ impl OpenAi {
             setup: self.setup.clone(),
             model: None,
             keywords: None,
+            turn_options: self.turn_options,
         };
         asked.read(&mut session)?;
         let include = session.texts("include")?;
@@ -142,10 +163,18 @@ impl OpenAi {
             return Err(session.unlike("include", other, &format!("`{LOGPROBS}`")));
         }
         session.finish()?;
+        if asked.turn_options != self.turn_options && talk.is_heard() {
+            return Err(ServerError::Premature {
+                event: "session.update",
+                expected: "commit or clear the sound before turn detection changes",
+            });
+        }
         let model = asked.model.or_else(|| self.model.clone());
         talk.choose(model.as_deref(), asked.setup.clone())?;
         self.model = model;
         self.setup = asked.setup;
+        self.turn_options = asked.turn_options;
+        talk.keep(self.turn_options.is_some());
         if let Some(keywords) = asked.keywords {
             self.keywords = keywords;
         }
@@ -179,7 +208,12 @@ impl OpenAi {
             });
         }
         let id = talk.finish()?;
-        let previous = self.previous.replace(id.clone());
+        Ok(self.committed(&id))
+    }
+
+    /// Tells that an item is committed.
+    fn committed(&mut self, id: &str) -> Vec<Value> {
+        let previous = self.previous.replace(id.to_owned());
         let committed = json!({"item_id": id, "previous_item_id": previous});
         let item = |status: &str| {
             json!({
@@ -202,7 +236,45 @@ impl OpenAi {
                 events.push(self.event("conversation.item.done", item("completed")));
             }
         }
-        Ok(events)
+        events
+    }
+
+    /// What a step says of turns. A turn that ends is committed and complete.
+    fn turn(&mut self, step: &Step, item: &str, talk: &mut Talk) -> Vec<Value> {
+        let token = talk.model().and_then(|model| model.token);
+        let (Some(options), Some(token)) = (self.turn_options, token) else {
+            return Vec::new();
+        };
+        // An item that is committed has all its turns.
+        if item != talk.id() {
+            return Vec::new();
+        }
+        if self.turns.0 != item {
+            self.turns = (item.to_owned(), Turns::default());
+        }
+        let passed = talk.passed();
+        let at = |time: Duration| (passed + time).as_millis() as u64;
+        match self.turns.1.step(step, token, options) {
+            None => {}
+            Some(Turn::Started(time)) => {
+                let told = json!({"item_id": item, "audio_start_ms": at(time)});
+                return vec![self.event("input_audio_buffer.speech_started", told)];
+            }
+            Some(Turn::Paused { written, now }) => {
+                if let Some(cut) = talk.pause(written, now, options.silence) {
+                    let told = json!({"item_id": item, "audio_end_ms": at(cut)});
+                    let mut events = vec![self.event("input_audio_buffer.speech_stopped", told)];
+                    events.extend(self.committed(item));
+                    talk.cut(cut);
+                    let turns = std::mem::take(&mut self.turns.1);
+                    let text = turns.text.trim();
+                    events.push(self.completed(text, cut, &turns.tokens, item, talk));
+                    return events;
+                }
+            }
+        }
+        talk.drop_before(self.turns.1.over(options));
+        Vec::new()
     }
 
     /// An event of the transcription of an item.
@@ -221,13 +293,19 @@ impl OpenAi {
         }
     }
 
-    fn completed(&self, transcript: &Transcript, item: &str, talk: &Talk) -> Value {
-        let seconds = transcript.duration.as_secs_f64();
+    fn completed(
+        &self,
+        text: &str,
+        length: Duration,
+        tokens: &[Token],
+        item: &str,
+        talk: &Talk,
+    ) -> Value {
         let mut told = json!({
-            "transcript": transcript.text,
-            "usage": {"type": "duration", "seconds": seconds},
+            "transcript": text,
+            "usage": {"type": "duration", "seconds": length.as_secs_f64()},
         });
-        self.with_logprobs(&mut told, &transcript.tokens, talk);
+        self.with_logprobs(&mut told, tokens, talk);
         self.transcription("completed", item, told)
     }
 
@@ -270,15 +348,20 @@ impl Protocol for OpenAi {
         Ok(Vec::new())
     }
 
-    fn tell(&mut self, event: Event, item: &str, talk: &Talk) -> Vec<Value> {
+    fn tell(&mut self, event: Event, item: &str, talk: &mut Talk) -> Vec<Value> {
         match event {
-            Event::Step(step) if step.text.is_empty() => Vec::new(),
             Event::Step(step) => {
-                let mut told = json!({"delta": step.text});
-                self.with_logprobs(&mut told, &[step.token], talk);
-                vec![self.transcription("delta", item, told)]
+                let mut events = self.turn(&step, item, talk);
+                if !step.text.is_empty() {
+                    let mut told = json!({"delta": step.text});
+                    self.with_logprobs(&mut told, &[step.token], talk);
+                    events.push(self.transcription("delta", item, told));
+                }
+                events
             }
-            Event::Transcript(transcript) => vec![self.completed(&transcript, item, talk)],
+            Event::Transcript(found) => {
+                vec![self.completed(&found.text, found.duration, &found.tokens, item, talk)]
+            }
             Event::Failed(error) => vec![self.failed(error.into(), item)],
             Event::Crashed => vec![self.failed(ServerError::Crashed, item)],
             _ => Vec::new(),
@@ -301,6 +384,7 @@ struct Asked {
     setup: Setup,
     model: Option<String>,
     keywords: Option<Vec<String>>,
+    turn_options: Option<TurnOptions>,
 }
 
 impl Asked {
@@ -391,10 +475,42 @@ impl Asked {
             transcription.finish()?;
         }
         input.refuse(noise_reduction, "sound is heard as it is: leave it out")?;
-        if input.has("turn_detection") {
-            let reason = "turns are not detected: say null, and send `input_audio_buffer.commit`";
-            return Err(input.unable("turn_detection", reason));
+        self.turn_detection(input)
+    }
+
+    fn turn_detection(&mut self, input: &mut Fields) -> Result<(), ServerError> {
+        const FIELD: &str = "turn_detection";
+        if input.is_null(FIELD) {
+            self.turn_options = None;
         }
+        let Some(mut asked) = input.object(FIELD)? else {
+            return Ok(());
+        };
+        let kind = asked.text("type")?;
+        if kind.as_deref() != Some("server_vad") {
+            let found = kind.unwrap_or_default();
+            return Err(asked.unlike("type", &found, "`server_vad`, or null for none"));
+        }
+        if asked
+            .decimal("threshold")?
+            .is_some_and(|found| found != THRESHOLD)
+        {
+            let reason = "turns are found by their words, which have none: leave it out";
+            return Err(asked.unable("threshold", reason));
+        }
+        let mut options = TurnOptions::default();
+        if let Some(silence) = asked.number("silence_duration_ms")? {
+            options.silence = Duration::from_millis(silence);
+        }
+        if let Some(padding) = asked.number("prefix_padding_ms")? {
+            options.padding = Duration::from_millis(padding);
+        }
+        let answers = "the server writes down and does not answer: leave it out";
+        asked.refuse("create_response", answers)?;
+        asked.refuse("interrupt_response", answers)?;
+        asked.refuse("idle_timeout_ms", answers)?;
+        asked.finish()?;
+        self.turn_options = Some(options);
         Ok(())
     }
 }

@@ -66,7 +66,7 @@ impl Protocol for Realtime {
         self.spoken().follow(message, talk)
     }
 
-    fn tell(&mut self, event: Event, utterance: &str, talk: &Talk) -> Vec<Value> {
+    fn tell(&mut self, event: Event, utterance: &str, talk: &mut Talk) -> Vec<Value> {
         self.spoken().tell(event, utterance, talk)
     }
 

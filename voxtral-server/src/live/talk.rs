@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use voxtral_audio::Activity;
 use voxtral_pipeline::{ContextBias, SamplingOptions, SessionOptions};
 
 use super::{encoding::Encoding, new_id};
@@ -65,6 +66,9 @@ struct Utterance {
     id: String,
     /// Whether it has any sound.
     heard: bool,
+    /// Its samples that are kept, and how many came before them.
+    kept: VecDeque<f32>,
+    dropped: usize,
     /// Whether nobody wants to know of it any more.
     forgotten: bool,
 }
@@ -74,6 +78,8 @@ impl Utterance {
         Self {
             id: new_id("item_"),
             heard: false,
+            kept: VecDeque::new(),
+            dropped: 0,
             forgotten: false,
         }
     }
@@ -90,6 +96,10 @@ pub(super) struct Talk {
     sound: VecDeque<Sound>,
     /// Those that are not written down yet, and behind them the one that sound comes for.
     utterances: VecDeque<Utterance>,
+    /// The sound that was cut off before the last of them.
+    passed: Duration,
+    /// Whether sound is kept, so that utterances can be cut.
+    keeps: bool,
 }
 
 impl Talk {
@@ -101,6 +111,8 @@ impl Talk {
             job: None,
             sound: VecDeque::new(),
             utterances: VecDeque::from([Utterance::new()]),
+            passed: Duration::ZERO,
+            keeps: false,
         }
     }
 
@@ -192,14 +204,85 @@ impl Talk {
             return Ok(());
         }
         self.call()?;
+        self.push(&samples);
+        Ok(())
+    }
+
+    /// Adds samples to the utterance.
+    fn push(&mut self, samples: &[f32]) {
         // A second at once, so that what waits for the model is little.
         let pieces = samples.chunks(self.setup.rate as usize);
         self.sound
             .extend(pieces.map(|piece| Sound::Samples(piece.to_vec())));
         if let Some(last) = self.utterances.back_mut() {
-            last.heard = true;
+            last.heard |= !samples.is_empty();
+            if self.keeps {
+                last.kept.extend(samples);
+            } else {
+                last.dropped += samples.len();
+            }
         }
-        Ok(())
+    }
+
+    /// Whether sound is kept, so that [`cut`](Self::cut) can be called.
+    pub(super) fn keep(&mut self, keeps: bool) {
+        self.keeps = keeps;
+    }
+
+    fn samples(&self, time: Duration) -> usize {
+        (time.as_secs_f64() * f64::from(self.setup.rate)) as usize
+    }
+
+    /// Keeps no sound of the utterance before this time in it.
+    pub(super) fn drop_before(&mut self, time: Duration) {
+        let until = self.samples(time);
+        if let Some(last) = self.utterances.back_mut() {
+            let count = until.saturating_sub(last.dropped).min(last.kept.len());
+            last.kept.drain(..count);
+            last.dropped += count;
+        }
+    }
+
+    /// The middle of a pause in the utterance's sound: one of this length at least, which is there until
+    /// behind `written` and has lasted as long at `now`.
+    pub(super) fn pause(
+        &mut self,
+        written: Duration,
+        now: Duration,
+        length: Duration,
+    ) -> Option<Duration> {
+        let rate = self.setup.rate;
+        let [written, now, length] = [written, now, length].map(|time| self.samples(time));
+        let last = self.utterances.back_mut()?;
+        let samples = last.kept.make_contiguous();
+        let activity = Activity::of(samples, rate);
+        let ends = activity.sound().iter().map(|sound| sound.start);
+        let starts = activity.sound().iter().map(|sound| sound.end);
+        let pauses = std::iter::once(0)
+            .chain(starts)
+            .zip(ends.chain([samples.len()]))
+            .map(|(start, end)| (last.dropped + start, last.dropped + end));
+        let suits = |(start, end): &(usize, usize)| {
+            end - start >= length && *end > written && start + length <= now
+        };
+        let (start, _) = pauses.filter(suits).last()?;
+        let cut = (start + length / 2) as f64 / f64::from(rate);
+        Some(Duration::from_secs_f64(cut))
+    }
+
+    /// Ends the utterance at this time in it, up to which it is written: no more is told of it, and
+    /// the sound behind is heard as the next.
+    pub(super) fn cut(&mut self, time: Duration) {
+        self.drop_before(time);
+        let rest = self
+            .utterances
+            .back_mut()
+            .map(|last| std::mem::take(&mut last.kept));
+        // What the engine has not got is kept too.
+        self.sound.clear();
+        self.begin();
+        self.push(rest.unwrap_or_default().make_contiguous());
+        self.passed += time;
     }
 
     /// Brings out the words behind the delay.
@@ -214,6 +297,7 @@ impl Talk {
     pub(super) fn finish(&mut self) -> Result<String, ServerError> {
         self.call()?;
         self.sound.push_back(Sound::Finish);
+        self.pass();
         let id = self.id().to_owned();
         self.utterances.push_back(Utterance::new());
         Ok(id)
@@ -222,13 +306,27 @@ impl Talk {
     /// Forgets the utterance.
     pub(super) fn clear(&mut self) {
         if self.is_heard() {
+            self.pass();
             self.begin();
+        }
+    }
+
+    /// Counts the sound of an utterance that ends.
+    fn pass(&mut self) {
+        if let Some(last) = self.utterances.back_mut() {
+            let samples = last.dropped + std::mem::take(&mut last.kept).len();
+            self.passed += Duration::from_secs_f64(samples as f64 / f64::from(self.setup.rate));
         }
     }
 
     /// The id of the utterance that sound comes for.
     pub(super) fn id(&self) -> &str {
         self.utterances.back().map_or("", |last| &last.id)
+    }
+
+    /// The sound before the utterance that sound comes for.
+    pub(super) fn passed(&self) -> Duration {
+        self.passed
     }
 
     /// Whether there is sound that was not ended.

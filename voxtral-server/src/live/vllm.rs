@@ -88,7 +88,7 @@ impl Protocol for Vllm {
         Ok(Vec::new())
     }
 
-    fn tell(&mut self, event: Event, _: &str, _: &Talk) -> Vec<Value> {
+    fn tell(&mut self, event: Event, _: &str, _: &mut Talk) -> Vec<Value> {
         match event {
             // Also where there is no text, as there.
             Event::Step(step) => vec![json!({"type": "transcription.delta", "delta": step.text})],

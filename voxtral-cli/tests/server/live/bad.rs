@@ -136,8 +136,8 @@ fn openai_errors_are_objects_that_name_the_field() {
         (json!({"type": "realtime"}), "session.type"),
         (json!({"voice": "alloy"}), "session.voice"),
         (
-            json!({"turn_detection": {"type": "server_vad"}}),
-            "session.turn_detection",
+            json!({"turn_detection": {"type": "server_vad", "threshold": 0.9}}),
+            "session.turn_detection.threshold",
         ),
         (
             json!({"input_audio_format": "mp3"}),
@@ -146,7 +146,7 @@ fn openai_errors_are_objects_that_name_the_field() {
         (json!({"include": ["all"]}), "session.include"),
         (
             of_input(json!({"turn_detection": {"type": "semantic_vad"}})),
-            "session.audio.input.turn_detection",
+            "session.audio.input.turn_detection.type",
         ),
         (
             of_input(json!({"format": {"type": "audio/opus"}})),

@@ -182,6 +182,53 @@ fn openai_in_its_older_form() {
     assert!(events.iter().any(created));
 }
 
+/// Sound as it is spoken, and silence behind it; nobody commits.
+#[test]
+fn openai_turns_are_found() {
+    let server = Server::start();
+    let mut client = Client::new(&server, "/v1/realtime?intent=transcription");
+    client.next();
+    let detection = json!({"type": "server_vad", "silence_duration_ms": 400});
+    let session = json!({"audio": {"input": {"turn_detection": detection}}});
+    client.say(json!({"type": "session.update", "session": session}));
+    let updated = client.next();
+    let detection = &updated["session"]["audio"]["input"]["turn_detection"];
+    assert_eq!(detection["silence_duration_ms"], 400);
+    assert_eq!(detection["prefix_padding_ms"], 300);
+    let mut sound = samples(STREAM, 24_000);
+    sound.resize(sound.len() + 48_000, 0.0);
+    for piece in pcm16(&sound).chunks(3840) {
+        client.append(APPEND, piece, 3840);
+        thread::sleep(Duration::from_millis(80));
+    }
+    let (mut turns, mut text, mut last) = (0, String::new(), 0);
+    while text != *HEARD {
+        let events = client.until(COMPLETED);
+        let completed = &events[events.len() - 1];
+        let item = &completed["item_id"];
+        let mine = || events.iter().filter(|event| event["item_id"] == *item);
+        let at = |kind: &str, field: &str| {
+            let found = mine().find(|event| event["type"] == kind).unwrap();
+            found[field].as_u64().unwrap()
+        };
+        let start = at("input_audio_buffer.speech_started", "audio_start_ms");
+        let stop = at("input_audio_buffer.speech_stopped", "audio_end_ms");
+        assert!(
+            last <= start && start < stop && stop <= 11_200,
+            "{start} {stop}"
+        );
+        assert!(mine().any(|event| event["type"] == "input_audio_buffer.committed"));
+        let separator = if text.is_empty() { "" } else { " " };
+        text = format!(
+            "{text}{separator}{}",
+            completed["transcript"].as_str().unwrap()
+        );
+        assert!(HEARD.starts_with(&text), "{text}");
+        (turns, last) = (turns + 1, start);
+    }
+    assert!(turns >= 3, "{turns}");
+}
+
 #[test]
 fn what_is_cleared_is_not_heard() {
     let server = Server::start();
