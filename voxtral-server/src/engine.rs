@@ -354,6 +354,7 @@ impl Engine {
             sample_rate: 16_000,
             context: None,
             longest: None,
+            token: None,
             vocabulary: Arc::new(Nothing),
         };
         Self {
