@@ -196,6 +196,7 @@ pub(crate) struct LiveJob {
     pub(crate) events: channel::Receiver<Event>,
     sound: channel::Sender<Sound>,
     inbox: mpsc::Sender<Command>,
+    shared: Arc<Shared>,
 }
 
 /// How a live session went on.
@@ -236,6 +237,7 @@ impl LiveJob {
 impl Drop for LiveJob {
     fn drop(&mut self) {
         self.events.close();
+        self.shared.held.fetch_sub(1, Ordering::Relaxed);
         let _ = self.inbox.send(Command::Wake);
     }
 }
@@ -273,7 +275,10 @@ struct Shared {
     waiting: AtomicUsize,
     /// Requests and sessions that are computed.
     running: AtomicUsize,
+    /// Live sessions that are computed.
     sessions: AtomicUsize,
+    /// Live sessions that somebody holds.
+    held: AtomicUsize,
     alive: AtomicBool,
     metrics: Metrics,
 }
@@ -286,6 +291,7 @@ impl Shared {
             waiting: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
             alive: AtomicBool::new(true),
             metrics: Metrics::default(),
         }
@@ -448,9 +454,9 @@ impl Engine {
         options: SessionOptions,
     ) -> Result<LiveJob, ServerError> {
         let shared = &self.shared;
-        let taken = shared.sessions.fetch_add(1, Ordering::Relaxed);
+        let taken = shared.held.fetch_add(1, Ordering::Relaxed);
         if taken >= shared.limits.sessions {
-            shared.sessions.fetch_sub(1, Ordering::Relaxed);
+            shared.held.fetch_sub(1, Ordering::Relaxed);
             shared.metrics.refused.inc();
             return Err(ServerError::TooManySessions {
                 limit: shared.limits.sessions,
@@ -458,6 +464,12 @@ impl Engine {
         }
         let (sound, waiting) = channel::channel(WAITING_PIECES);
         let (sender, events) = channel::channel(UNREAD_EVENTS);
+        let job = LiveJob {
+            events,
+            sound,
+            inbox: self.inbox.clone(),
+            shared: Arc::clone(shared),
+        };
         let command = Command::Live {
             model,
             options: Box::new(options),
@@ -467,11 +479,7 @@ impl Engine {
         self.inbox
             .send(command)
             .map_err(|_| ServerError::Stopping)?;
-        Ok(LiveJob {
-            events,
-            sound,
-            inbox: self.inbox.clone(),
-        })
+        Ok(job)
     }
 
     /// Ends the thread, and with it all that is still running.
@@ -540,5 +548,7 @@ fn compute<B: Backend>(
         shared.metrics.computed(started.elapsed());
         let running = desks.iter().map(Desk::running).sum();
         shared.running.store(running, Ordering::Relaxed);
+        let sessions = desks.iter().map(Desk::sessions).sum();
+        shared.sessions.store(sessions, Ordering::Relaxed);
     }
 }

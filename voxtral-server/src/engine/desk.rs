@@ -69,9 +69,14 @@ impl<'m, B: Backend> Desk<'m, B> {
         self.waiting.is_empty() && self.running.is_empty() && !self.live.iter().any(Live::is_behind)
     }
 
-    /// Requests and sessions that are computed.
+    /// Requests that are computed.
     pub(super) fn running(&self) -> usize {
         self.running.len()
+    }
+
+    /// Live sessions.
+    pub(super) fn sessions(&self) -> usize {
+        self.live.len()
     }
 
     /// Takes a request; one that can never be computed is told so at once.
@@ -126,7 +131,6 @@ impl<'m, B: Backend> Desk<'m, B> {
                 .live
                 .push(Live::new(self.model, session, sound, events)),
             Err(event) => {
-                self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
                 let _ = events.try_send(event);
             }
         }
@@ -139,11 +143,8 @@ impl<'m, B: Backend> Desk<'m, B> {
         let turns = self.live.iter_mut().map(|live| live.advance(metrics));
         let mut turns: Vec<Turn> = turns.collect();
         self.write(&mut turns);
-        let before = self.live.len();
         let mut turns = turns.into_iter();
         self.live.retain(|_| turns.next() != Some(Turn::Over));
-        let over = before - self.live.len();
-        self.shared.sessions.fetch_sub(over, Ordering::Relaxed);
         self.live.iter().any(Live::is_urgent)
     }
 
