@@ -129,14 +129,7 @@ fn a_client_that_vanishes_frees_its_place() {
     for _ in 0..3 {
         let mut stream = server.connect();
         let body = long(30).text("stream", "true");
-        let head = format!(
-            "POST /v1/audio/transcriptions HTTP/1.1\r\nhost: x\r\n\
-             content-type: multipart/form-data; boundary=----voxtral-test\r\n\
-             content-length: {}\r\n\r\n",
-            body.body().len()
-        );
-        stream.write_all(head.as_bytes()).unwrap();
-        stream.write_all(&body.body()).unwrap();
+        body.send(&mut stream);
         wait_until("it runs", || metric(&server, "voxtral_running") > 0.0);
         drop(stream);
         wait_until("it is gone", || metric(&server, "voxtral_running") == 0.0);
@@ -152,14 +145,7 @@ fn it_stops_when_what_runs_is_done() {
     let mut server = Server::start();
     let mut running = server.connect();
     let body = long(10);
-    let head = format!(
-        "POST /v1/audio/transcriptions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
-         content-type: multipart/form-data; boundary=----voxtral-test\r\n\
-         content-length: {}\r\n\r\n",
-        body.body().len()
-    );
-    running.write_all(head.as_bytes()).unwrap();
-    running.write_all(&body.body()).unwrap();
+    body.send(&mut running);
     wait_until("it runs", || metric(&server, "voxtral_running") > 0.0);
     let mut idle = server.connect();
     terminate(&server);
@@ -187,14 +173,7 @@ fn it_stops_in_time_whatever_runs() {
         let body = long(30);
         scope.spawn(move || {
             let mut stream = std::net::TcpStream::connect(address).unwrap();
-            let head = format!(
-                "POST /v1/audio/transcriptions HTTP/1.1\r\nhost: x\r\n\
-                 content-type: multipart/form-data; boundary=----voxtral-test\r\n\
-                 content-length: {}\r\n\r\n",
-                body.body().len()
-            );
-            stream.write_all(head.as_bytes()).unwrap();
-            stream.write_all(&body.body()).unwrap();
+            body.send(&mut stream);
             let mut rest = Vec::new();
             let _ = std::io::Read::read_to_end(&mut stream, &mut rest);
         });

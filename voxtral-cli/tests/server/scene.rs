@@ -151,7 +151,20 @@ impl Form {
         self
     }
 
-    pub(crate) fn body(&self) -> Vec<u8> {
+    /// Sends it to the transcriptions, on a connection that is closed behind the answer.
+    pub(crate) fn send(&self, stream: &mut TcpStream) {
+        let body = self.body();
+        let head = format!(
+            "POST /v1/audio/transcriptions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             content-type: multipart/form-data; boundary={BOUNDARY}\r\n\
+             content-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&body).unwrap();
+    }
+
+    fn body(&self) -> Vec<u8> {
         [&self.0[..], format!("--{BOUNDARY}--\r\n").as_bytes()].concat()
     }
 }
