@@ -99,7 +99,7 @@ fn a_file_that_is_sent_live_holds_up_nobody() {
                     .send(Message::Text(message.to_string().into()))
                     .is_err()
                 {
-                    return;
+                    break;
                 }
                 client.0.get_ref().set_nonblocking(true).unwrap();
                 while client.0.read().is_ok() {}
