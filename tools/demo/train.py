@@ -12,7 +12,9 @@ that the round before wrote, with fresh seeds, so an interrupted training resume
    The encoder stays as it is, here and in round 5;
 4. to 6. the same, with weights rounded to 4 bits in part of the steps, so that rounding them later changes little;
 7. the same with more transcription, and with English accents that synth.py makes up;
-8. the same at half the rate; a mean of what this round begins and ends with is the model.
+8. the same at half the rate, ending with a mean of the weights that it begins and ends with;
+9. the codes behind `lang:` alone, which that mean had thinned out: whatever else is said is taught by the scores of
+   the model that the round begins with, so that it stays as good as it was.
 
 Loss: cross-entropy of the transcript and EOS, plus a CTC loss over words from a linear layer on the
 projector's output, which makes the alignment emerge within some hundred steps and is thrown away. Of
@@ -73,6 +75,7 @@ class Round:
     every: int = 1  # steps after which another batch is heard; more than 1 needs an encoder that stays as it is
     workers: int = 1  # processes that share the threads, each with batches of its own
     kept: float = 0.0  # share of the weights it began with in those it ends with
+    as_before: bool = False  # learn the languages' codes alone, and else to score as when the round began
 
 
 ROUNDS = [
@@ -89,6 +92,10 @@ ROUNDS = [
     Round(
         steps=500, rate=2e-4, batch=20, horizon=500, alter=True, talk=True, transcribed=0.5, ctc=0, rounded=0.5,
         workers=2, kept=0.4,
+    ),
+    Round(
+        steps=450, rate=2e-4, batch=24, horizon=450, alter=True, talk=True, transcribed=1.0, encoder=0.0, ctc=0, rounded=0.5,
+        every=3, workers=2, as_before=True,
     ),
 ]  # fmt: skip
 
@@ -372,11 +379,25 @@ class Trainee(torch.nn.Module):
         wanted = rows.labels >= 0
         return self.model.lm_head(self.states(audio, rows)[wanted]).float(), rows.labels[wanted]
 
+    def said(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `scores`, of all rows."""
+        said = [self.scores(batch["audio"], rows) for rows in batch["rows"]]
+        return torch.cat([s for s, _ in said]), torch.cat([w for _, w in said])
+
     def forward(self, batch: dict, with_ctc: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cross-entropy and CTC loss."""
-        audio = batch["audio"] if "audio" in batch else self.audio(batch["mel"], batch["first"])
-        said = [self.scores(audio, rows) for rows in batch["rows"]]
-        loss = F.cross_entropy(torch.cat([s for s, _ in said]), torch.cat([w for _, w in said]))
+        """Cross-entropy and CTC loss. The former is with what the batch's `taught` scores of what is not `learned`,
+        where it has them."""
+        if "audio" not in batch:
+            batch["audio"] = self.audio(batch["mel"], batch["first"])
+        audio = batch["audio"]
+        scores, wanted = self.said(batch)
+        if "taught" in batch:
+            learned = torch.isin(wanted, batch["learned"])
+            taught = batch["taught"].softmax(-1)[~learned]
+            of_taught = -(taught * scores[~learned].log_softmax(-1)).sum(-1).mean()
+            loss = F.cross_entropy(scores[learned], wanted[learned]) + 2 * of_taught
+        else:
+            loss = F.cross_entropy(scores, wanted)
         if not with_ctc:
             return loss, torch.zeros(())
         scores = self.ctc(audio).float().log_softmax(-1).transpose(0, 1)
@@ -501,6 +522,15 @@ def parameter_groups(trainee: Trainee, encoder: float) -> list[dict]:
     return [{"params": ps, "part": part, "weight_decay": decay} for (part, decay), ps in out.items()]
 
 
+@torch.no_grad()
+def taught(batches, teacher: Trainee, codes: list[int]):
+    """The batches, with the teacher's scores of what is said."""
+    for batch in batches:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            scores, _ = teacher.said(batch)
+        yield batch | {"taught": scores, "learned": torch.tensor(codes)}
+
+
 def train_round(trainee: Trainee, batches, plan: Round, rank: int, minutes: float, check_every: int, check, log):
     """AdamW with warm-up and a cosine to zero. Where `minutes` do not suffice for all steps, the cosine
     follows the clock."""
@@ -609,6 +639,12 @@ def work(rank: int, args: argparse.Namespace, number: int, meet: str) -> None:
             log(f"dev word error rate {100 * rate:.2f} % (200 utterances, windows of 8 s)")
 
     drawn = batches.draw_again(trainee, plan.batch, plan.every) if plan.every > 1 else batches.draw(plan.batch)
+    if plan.as_before:
+        teacher = Trainee()
+        teacher.load(args.out)
+        known = len(encode(tokenizer, "lang:"))
+        codes = {code for language in LANGUAGES for code in encode(tokenizer, f"lang:{language}")[known:]}
+        drawn = taught(drawn, teacher, sorted(codes))
     log(f"round {number}: {sum(p.numel() for p in trainee.model.parameters())} parameters, {plan}")
     train_round(trainee, drawn, plan, rank, args.minutes, args.check_every, check, log)
     if meet:

@@ -21,7 +21,7 @@ use sequence::Part;
 
 /// Positions of prompts that run at once: enough to fill any machine, and a bound on the
 /// activations of a prompt of half an hour.
-const PREFILL_POSITIONS: usize = 2048;
+const PREFILL_POSITIONS: usize = 1024;
 
 /// How long sequences that are behind their prompts wait for the prompts of others, in a pass.
 const PREFILL_BESIDE: Duration = Duration::from_millis(250);

@@ -10,6 +10,8 @@
 //! nothing waits longer than one pass. Handlers are asynchronous and know nothing of Burn.
 
 mod desk;
+#[cfg(test)]
+mod faults;
 mod live;
 
 use std::collections::VecDeque;
@@ -428,6 +430,8 @@ impl Engine {
                 retry_after: shared.metrics.usual_time().max(Duration::from_secs(1)),
             });
         }
+        #[cfg(test)]
+        let work = faults::inject(work);
         shared.waiting.fetch_add(1, Ordering::Relaxed);
         let (sender, events) = channel::unbounded_channel();
         let cancel = work.cancel().clone();

@@ -1,6 +1,7 @@
 //! A client of a server.
 
 use anyhow::Context;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Value, json};
 
 /// What it got.
@@ -21,8 +22,22 @@ impl Client {
     /// Asks a question, another one for each number.
     pub(crate) fn ask(&self, number: usize, tokens: usize) -> anyhow::Result<Reply> {
         let question = format!("Question {number}: what is said?");
+        self.chat(&json!(question), tokens)
+    }
+
+    /// Asks a question on a sound.
+    pub(crate) fn ask_about(&self, wav: &[u8], tokens: usize) -> anyhow::Result<Reply> {
+        let sound = json!({"data": BASE64.encode(wav), "format": "wav"});
+        let content = json!([
+            {"type": "input_audio", "input_audio": sound},
+            {"type": "text", "text": "What is said?"},
+        ]);
+        self.chat(&content, tokens)
+    }
+
+    fn chat(&self, content: &Value, tokens: usize) -> anyhow::Result<Reply> {
         let body = json!({
-            "messages": [{"role": "user", "content": question}],
+            "messages": [{"role": "user", "content": content}],
             "max_tokens": tokens,
             "temperature": 0,
         });

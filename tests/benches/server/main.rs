@@ -13,7 +13,7 @@ mod client;
 mod common;
 
 use std::net::TcpListener;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,7 @@ struct Args {
     /// Length of a clip
     #[arg(long, default_value_t = 5, value_name = "N")]
     seconds: usize,
-    /// Minutes of a file beside which clips are sent; 0 leaves it out
+    /// Minutes of a file beside which questions on clips are asked; 0 leaves it out
     #[arg(long, default_value_t = 30, value_name = "N")]
     minutes: usize,
     /// Print JSON
@@ -78,18 +78,21 @@ struct Row {
     p99: f64,
 }
 
-/// A clip alone, and beside a long file.
+/// A question on a clip alone, and beside a long file.
 #[derive(Debug, Serialize)]
 struct Fairness {
     minutes: usize,
+    /// Seconds until the answer, the median.
     alone: f64,
     beside: f64,
+    /// Seconds more for each of its tokens, of which each takes a pass.
+    delay: f64,
 }
 
 #[allow(clippy::print_stdout, reason = "the result of the command")]
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let client = serve(&args)?;
+    let client = Arc::new(serve(&args)?);
     let clip = wav(args.seconds, client.sample_rate);
     let mut rows = Vec::new();
     for clients in CLIENTS.into_iter().filter(|_| args.requests > 0) {
@@ -110,7 +113,7 @@ fn main() -> anyhow::Result<()> {
     rows.extend(clips);
     let fairness = match args.minutes {
         0 => None,
-        minutes => Some(fairness(&client, &clip, minutes)?),
+        minutes => Some(fairness(&client, &clip, args.tokens, minutes)?),
     };
     if args.json {
         let report = serde_json::json!({"rows": rows, "fairness": fairness});
@@ -132,11 +135,13 @@ fn main() -> anyhow::Result<()> {
     }
     if let Some(found) = fairness {
         println!(
-            "a clip takes {:.1} ms alone and {:.1} ms beside a file of {} minutes: {:.2}x",
+            "a question on a clip takes {:.1} ms alone and {:.1} ms beside a file of {} minutes: {:.2}x, \
+             {:.1} ms more for each token",
             1e3 * found.alone,
             1e3 * found.beside,
             found.minutes,
             found.beside / found.alone,
+            1e3 * found.delay,
         );
     }
     Ok(())
@@ -202,39 +207,45 @@ fn row(
     })
 }
 
-/// The median of some clips, alone and while a long file is heard.
-fn fairness(client: &Client, clip: &[u8], minutes: usize) -> anyhow::Result<Fairness> {
+/// The median of some questions on a clip, alone and while a long file is heard, which need not end:
+/// where weights are random, its text is heard again in every way.
+fn fairness(
+    client: &Arc<Client>,
+    clip: &[u8],
+    tokens: usize,
+    minutes: usize,
+) -> anyhow::Result<Fairness> {
     let median = || {
         let times = (0..5).map(|_| {
             let began = Instant::now();
-            client.transcribe(clip)?;
-            Ok(began.elapsed().as_secs_f64())
+            let reply = client.ask_about(clip, tokens)?;
+            Ok((began.elapsed().as_secs_f64(), reply.tokens))
         });
-        let mut times = times.collect::<anyhow::Result<Vec<f64>>>()?;
-        times.sort_by(f64::total_cmp);
+        let mut times = times.collect::<anyhow::Result<Vec<_>>>()?;
+        times.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         anyhow::Ok(times[times.len() / 2])
     };
-    let alone = median()?;
+    let (alone, _) = median()?;
     let long = wav(60 * minutes, client.sample_rate);
-    thread::scope(|scope| {
-        let file = scope.spawn(|| client.transcribe(&long));
-        while client.running()? == 0 {
-            ensure!(
-                !file.is_finished(),
-                "the file was done before a clip could be sent"
-            );
-            thread::sleep(Duration::from_millis(2));
-        }
-        let beside = median()?;
+    let theirs = Arc::clone(client);
+    let file = thread::spawn(move || theirs.transcribe(&long));
+    while client.running()? == 0 {
         ensure!(
             !file.is_finished(),
-            "the file was done before the clips: make it longer"
+            "the file was done before a clip could be sent"
         );
-        Ok(Fairness {
-            minutes,
-            alone,
-            beside,
-        })
+        thread::sleep(Duration::from_millis(2));
+    }
+    let (beside, tokens) = median()?;
+    ensure!(
+        !file.is_finished(),
+        "the file was done before the clips: make it longer"
+    );
+    Ok(Fairness {
+        minutes,
+        alone,
+        beside,
+        delay: (beside - alone) / tokens.max(1) as f64,
     })
 }
 
