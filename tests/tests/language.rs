@@ -11,11 +11,8 @@ use voxtral_pipeline::{
 
 use crate::{demo::utterances, goldens::data};
 
-/// At least this share of the languages that are reported is right, and at least of this share of the
-/// utterances one is reported. The aim is 98 % of all: the demo's weights learned the names of the
-/// languages too little for its scores to tell always.
-const RIGHT: f64 = 0.96;
-const REPORTED: f64 = 0.8;
+/// At least this share of the languages is right.
+const RIGHT: f64 = 0.98;
 
 fn demo() -> Voxtral<Flex> {
     Voxtral::builder().demo().unwrap()
@@ -36,7 +33,7 @@ fn transcribe(model: &Voxtral<Flex>, audio: &Audio, language: Option<&str>) -> T
 #[test]
 fn the_demos_languages_are_found_out() {
     let model = demo();
-    let (mut right, mut by_model, mut reported, mut count) = (0_u32, 0_u32, 0_u32, 0_u32);
+    let (mut right, mut by_model, mut count) = (0_u32, 0_u32, 0_u32);
     let (mut spent, mut all) = (Duration::ZERO, Duration::ZERO);
     for (utterance, audio) in utterances(&model) {
         let transcript = transcribe(&model, &audio, None);
@@ -44,7 +41,6 @@ fn the_demos_languages_are_found_out() {
         let code = found.map(|found| found.language.as_str());
         assert_eq!(transcript.language.as_deref(), code);
         right += u32::from(code == Some(&utterance.language));
-        reported += u32::from(found.is_some());
         by_model += u32::from(found.is_some_and(|found| found.source == LanguageSource::Model));
         assert!(found.is_none_or(|found| (0.0..=1.0).contains(&found.probability)));
         let timings = transcript.timings;
@@ -56,14 +52,9 @@ fn the_demos_languages_are_found_out() {
         "{right} of {count} languages right, {by_model} by the model, {spent:.2?} beside {all:.2?}"
     );
     assert!(
-        f64::from(right) >= RIGHT * f64::from(reported),
-        "{right} of {reported}"
+        f64::from(right) >= RIGHT * f64::from(count),
+        "{right} of {count}"
     );
-    assert!(
-        f64::from(reported) >= REPORTED * f64::from(count),
-        "{reported} of {count}"
-    );
-    assert!(spent < all / 10, "{spent:?} beside {all:?}");
 }
 
 #[test]
