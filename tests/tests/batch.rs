@@ -365,6 +365,15 @@ fn results_come_with_the_numbers_of_their_jobs() {
 /// not wait for the long one.
 #[test]
 fn a_recording_lets_short_clips_pass() {
+    // A sum of another order may change a confidence in its last digits.
+    fn times_and_texts(transcript: &Transcript) -> Vec<(Duration, Duration, &str)> {
+        let segments = transcript.segments.as_ref().unwrap();
+        segments
+            .iter()
+            .map(|segment| (segment.start, segment.end, &*segment.text))
+            .collect()
+    }
+
     let model = demo::<Flex>();
     let jobs = jobs(&model);
     let rate = model.sample_rate();
@@ -404,7 +413,7 @@ fn a_recording_lets_short_clips_pass() {
                     if i >= 100 {
                         assert_same(&transcript, &alone);
                         assert_eq!(transcript.text, texts[i - 100]);
-                        assert_eq!(transcript.segments, alone.segments);
+                        assert_eq!(times_and_texts(&transcript), times_and_texts(&alone));
                     } else {
                         let (audio, options) = &jobs[i];
                         assert_same(&transcript, &model.transcribe(audio, options).unwrap());

@@ -112,7 +112,8 @@ fn cut_words(
         for word in &truth[number] {
             let [start, end] = word.map(|sample| (begin + sample) as f64 / RATE as f64);
             let holds = |segment: &&Segment| {
-                segment.start.as_secs_f64() <= start + EDGE && end <= segment.end.as_secs_f64() + EDGE
+                segment.start.as_secs_f64() <= start + EDGE
+                    && end <= segment.end.as_secs_f64() + EDGE
             };
             if !segments.iter().any(|segment| holds(&segment)) {
                 cut.push((number, start));

@@ -14,7 +14,8 @@ that the round before wrote, with fresh seeds, so an interrupted training resume
 7. the same with more transcription, and with English accents that synth.py makes up;
 8. the same at half the rate, ending with a mean of the weights that it begins and ends with;
 9. the codes behind `lang:`, which that mean had thinned out. Whatever else is said is taught by the scores of the
-   model that the round begins with, so that it stays as good as it was. The encoder stays as it is.
+   model that the round begins with, so that it stays as good as it was. The encoder stays as it is. A mean
+   as in round 8 is the model.
 
 Loss: cross-entropy of the transcript and EOS, plus a CTC loss over words from a linear layer on the
 projector's output, which makes the alignment emerge within some hundred steps and is thrown away. Of
@@ -95,7 +96,7 @@ ROUNDS = [
     ),
     Round(
         steps=240, rate=1e-4, batch=24, horizon=240, alter=True, talk=True, transcribed=1.0, encoder=0.0, ctc=0, rounded=0.5,
-        every=3, workers=2, as_before=True,
+        every=3, workers=2, kept=0.3, as_before=True,
     ),
 ]  # fmt: skip
 

@@ -223,10 +223,10 @@ fn memory_does_not_grow_with_requests() {
     let before = serve(10);
     let after = serve(990);
     eprintln!("{before} KiB after 10 requests, {after} KiB after 1000");
-    assert!(
-        after as f64 <= 1.05 * before as f64,
-        "{before} KiB, then {after} KiB"
-    );
+    // Threads that read requests end when they had nothing to do for some seconds.
+    wait_until("it holds as much as before", || {
+        resident(&server) as f64 <= 1.05 * before as f64
+    });
 }
 
 /// Resident memory in KiB.
