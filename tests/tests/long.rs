@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use burn_flex::Flex;
 use voxtral_pipeline::{
-    Audio, Decoder, Doubt, LongOptions, Segment, TranscribeOptions, Transcript, Vad, Voxtral,
+    Audio, Decoder, Doubt, LongOptions, TranscribeOptions, Transcript, Vad, Voxtral,
 };
 
 use crate::{
@@ -18,9 +18,6 @@ const RATE: usize = 16_000;
 /// Seconds of the windows: the demo knows one to eight digits in a row, and no more.
 const DEMO_WINDOW: f64 = 4.0;
 
-/// Seconds of a word's sound that may be too quiet to be heard, at its ends.
-const EDGE: f64 = 0.1;
-
 fn model() -> Voxtral<Flex> {
     Voxtral::<Flex>::builder().demo().unwrap()
 }
@@ -30,11 +27,6 @@ fn options(window: f64) -> LongOptions {
         window: Some(Duration::from_secs_f64(window)),
         ..Default::default()
     }
-}
-
-/// Samples of silence behind a turn.
-fn pause(turn: usize) -> usize {
-    RATE / 2 + (turn * 7_919) % (3 * RATE / 2)
 }
 
 /// Utterances one behind the other, with pauses of 0.5 to 2 s, up to so many seconds, and their
@@ -51,7 +43,8 @@ fn conversation(spoken: &[(Utterance, Audio)], seconds: usize) -> (Vec<f32>, Vec
             break;
         }
         samples.extend_from_slice(spoken[number].1.samples());
-        samples.extend(std::iter::repeat_n(0.0, pause(turn)));
+        let pause = RATE / 2 + (turn * 7_919) % (3 * RATE / 2);
+        samples.extend(std::iter::repeat_n(0.0, pause));
         numbers.push(number);
     }
     (samples, numbers)
@@ -96,34 +89,6 @@ fn compare(
     )
 }
 
-/// Words of a conversation, by number of the utterance, of which no segment has all the sound: each
-/// window gives one segment, so a cut went through them, or they were not heard.
-fn cut_words(
-    spoken: &[(Utterance, Audio)],
-    numbers: &[usize],
-    transcript: &Transcript,
-) -> Vec<(usize, f64)> {
-    let truth = std::fs::read(data("demo-eval/words.json")).unwrap();
-    let truth: Vec<Vec<[usize; 2]>> = serde_json::from_slice(&truth).unwrap();
-    let segments = transcript.segments.as_ref().unwrap();
-    let mut begin = 0;
-    let mut cut = Vec::new();
-    for (turn, &number) in numbers.iter().enumerate() {
-        for word in &truth[number] {
-            let [start, end] = word.map(|sample| (begin + sample) as f64 / RATE as f64);
-            let holds = |segment: &&Segment| {
-                segment.start.as_secs_f64() <= start + EDGE
-                    && end <= segment.end.as_secs_f64() + EDGE
-            };
-            if !segments.iter().any(|segment| holds(&segment)) {
-                cut.push((number, start));
-            }
-        }
-        begin += spoken[number].1.samples().len() + pause(turn);
-    }
-    cut
-}
-
 /// Nothing of the conversation is lost: the long transcript is as good as those of its utterances.
 fn check_conversation(seconds: usize) -> String {
     let model = model();
@@ -133,8 +98,6 @@ fn check_conversation(seconds: usize) -> String {
     let transcript = transcribe(&model, samples, &options(DEMO_WINDOW));
     let took = began.elapsed();
     let (beside, errors, alone, count) = compare(&model, &spoken, &numbers, &transcript);
-    let cut = cut_words(&spoken, &numbers, &transcript);
-    println!("{} cut: {cut:?}", cut.len());
     let summary = format!(
         "{seconds} s in {took:.1?}: {errors} of {count} words wrong, {alone} of them alone, \
          {beside} other than alone; {} gaps, {} warnings",
