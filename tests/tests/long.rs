@@ -1,19 +1,25 @@
 //! Long recordings of spoken digits: no word is lost where they are cut.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use burn_flex::Flex;
 use voxtral_pipeline::{
-    Audio, Decoder, Doubt, LongOptions, TranscribeOptions, Transcript, Vad, Voxtral,
+    Audio, Decoder, Doubt, LongEvent, LongOptions, TranscribeOptions, Transcript, Vad, Voxtral,
 };
 
 use crate::{
     demo::{Utterance, edit_distance, utterances},
     goldens::data,
+    random::Random,
+    word_times::truth,
 };
 
 const RATE: usize = 16_000;
+
+/// Samples of the pauses between turns, at least and at most.
+const PAUSES: Range<usize> = RATE / 2..2 * RATE;
 
 /// Seconds of the windows: the demo knows one to eight digits in a row, and no more.
 const DEMO_WINDOW: f64 = 4.0;
@@ -29,11 +35,22 @@ fn options(window: f64) -> LongOptions {
     }
 }
 
-/// Utterances one behind the other, with pauses of 0.5 to 2 s, up to so many seconds, and their
-/// numbers.
-fn conversation(spoken: &[(Utterance, Audio)], seconds: usize) -> (Vec<f32>, Vec<usize>) {
+/// Utterances one behind the other.
+struct Conversation {
+    samples: Vec<f32>,
+    /// The number of each, and where it begins.
+    turns: Vec<(usize, usize)>,
+}
+
+/// Utterances up to so many seconds, with a pause behind each of which `pause` tells the shortest and
+/// the longest.
+fn conversation(
+    spoken: &[(Utterance, Audio)],
+    seconds: usize,
+    pause: Range<usize>,
+) -> Conversation {
     let mut samples = Vec::new();
-    let mut numbers = Vec::new();
+    let mut turns = Vec::new();
     // One language after the other, as the demo was trained on one at a time.
     let mut order: Vec<usize> = (0..spoken.len()).collect();
     order.sort_by_key(|&number| &spoken[number].0.language);
@@ -42,12 +59,23 @@ fn conversation(spoken: &[(Utterance, Audio)], seconds: usize) -> (Vec<f32>, Vec
         if samples.len() >= seconds * RATE {
             break;
         }
+        turns.push((number, samples.len()));
         samples.extend_from_slice(spoken[number].1.samples());
-        let pause = RATE / 2 + (turn * 7_919) % (3 * RATE / 2);
-        samples.extend(std::iter::repeat_n(0.0, pause));
-        numbers.push(number);
+        let silence = pause.start + (turn * 7_919) % pause.len();
+        samples.extend(std::iter::repeat_n(0.0, silence));
     }
-    (samples, numbers)
+    Conversation { samples, turns }
+}
+
+/// Where the words of a conversation lie.
+fn words_of(conversation: &Conversation) -> Vec<Range<usize>> {
+    let truth = truth();
+    let turns = conversation.turns.iter();
+    let words = turns.flat_map(|&(number, start)| {
+        let words = truth[number].iter();
+        words.map(move |[from, to]| start + from..start + to)
+    });
+    words.collect()
 }
 
 fn transcribe(model: &Voxtral<Flex>, samples: Vec<f32>, options: &LongOptions) -> Transcript {
@@ -64,9 +92,11 @@ fn words(text: &str) -> Vec<&str> {
 fn compare(
     model: &Voxtral<Flex>,
     spoken: &[(Utterance, Audio)],
-    numbers: &[usize],
+    conversation: &Conversation,
     transcript: &Transcript,
 ) -> (usize, usize, usize, usize) {
+    let turns = conversation.turns.iter();
+    let numbers: Vec<usize> = turns.map(|&(number, _)| number).collect();
     let alone: BTreeMap<usize, String> = numbers
         .iter()
         .map(|&number| {
@@ -89,18 +119,49 @@ fn compare(
     )
 }
 
-/// Nothing of the conversation is lost: the long transcript is as good as those of its utterances.
+/// The transcript of samples, and where they were cut.
+fn transcribe_and_cut(
+    model: &Voxtral<Flex>,
+    samples: Vec<f32>,
+    options: &LongOptions,
+) -> (Transcript, Vec<usize>) {
+    let audio = Audio::new(samples, RATE as u32).unwrap();
+    let recording = model.recording_of(audio, options).unwrap();
+    let mut run = model.start_long(recording);
+    let mut cuts = Vec::new();
+    for event in run.by_ref() {
+        if let LongEvent::Progress { done, .. } = event.unwrap() {
+            cuts.push((done.as_secs_f64() * RATE as f64).round() as usize);
+        }
+    }
+    // The last is the end.
+    cuts.pop();
+    (run.finish().unwrap(), cuts)
+}
+
+/// Cuts that go through a word.
+fn torn(cuts: &[usize], words: &[Range<usize>]) -> Vec<usize> {
+    let through = |cut: usize| words.iter().any(|word| word.start < cut && cut < word.end);
+    cuts.iter().copied().filter(|&cut| through(cut)).collect()
+}
+
+/// Nothing of the conversation is lost: no word is cut, and the long transcript is as good as those
+/// of its utterances.
 fn check_conversation(seconds: usize) -> String {
     let model = model();
     let spoken = utterances(&model);
-    let (samples, numbers) = conversation(&spoken, seconds);
+    let conversation = conversation(&spoken, seconds, PAUSES);
     let began = Instant::now();
-    let transcript = transcribe(&model, samples, &options(DEMO_WINDOW));
+    let samples = conversation.samples.clone();
+    let (transcript, cuts) = transcribe_and_cut(&model, samples, &options(DEMO_WINDOW));
     let took = began.elapsed();
-    let (beside, errors, alone, count) = compare(&model, &spoken, &numbers, &transcript);
+    assert!(cuts.len() >= seconds / DEMO_WINDOW as usize);
+    assert_eq!(torn(&cuts, &words_of(&conversation)), Vec::<usize>::new());
+    let (beside, errors, alone, count) = compare(&model, &spoken, &conversation, &transcript);
     let summary = format!(
         "{seconds} s in {took:.1?}: {errors} of {count} words wrong, {alone} of them alone, \
-         {beside} other than alone; {} gaps, {} warnings",
+         {beside} other than alone; {} cuts, {} gaps, {} warnings",
+        cuts.len(),
         transcript.gaps.len(),
         transcript.warnings.len()
     );
@@ -111,6 +172,44 @@ fn check_conversation(seconds: usize) -> String {
         "{errors} of {count} words, {alone} alone"
     );
     summary
+}
+
+/// Wherever people pause, windows of any length are cut there, also where pauses are as short as
+/// those between two words and there is noise in them.
+#[test]
+fn no_word_is_cut() {
+    let model = model();
+    let spoken = utterances(&model);
+    for (pauses, noise) in [(PAUSES, 0.0), (RATE / 10..RATE / 5, 0.001)] {
+        let mut conversation = conversation(&spoken, 300, pauses);
+        let mut random = Random::new(5);
+        for sample in &mut conversation.samples {
+            *sample += noise * random.unit();
+        }
+        let words = words_of(&conversation);
+        for window in [4.0, 8.0, 30.0] {
+            let options = LongOptions {
+                transcribe: TranscribeOptions {
+                    // What is heard does not matter here.
+                    max_new_tokens: Some(1),
+                    ..Default::default()
+                },
+                ..options(window)
+            };
+            let samples = conversation.samples.clone();
+            let (_, cuts) = transcribe_and_cut(&model, samples, &options);
+            assert!(
+                cuts.len() >= 300 / window as usize - 1,
+                "{window} s: {cuts:?}"
+            );
+            println!("{window} s, noise {noise}: {} cuts", cuts.len());
+            assert_eq!(
+                torn(&cuts, &words),
+                Vec::<usize>::new(),
+                "{window} s, noise {noise}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -133,12 +232,13 @@ fn window_lengths() {
     let spoken = utterances(&model).into_iter().enumerate();
     let spoken = spoken.filter(|(number, _)| number % 16 < 4);
     let spoken: Vec<_> = spoken.map(|(_, utterance)| utterance).collect();
-    let (samples, numbers) = conversation(&spoken, 240);
+    let conversation = conversation(&spoken, 240, PAUSES);
     for seconds in [3.0, 4.0, 5.0, 6.0, 8.0, 12.0, 30.0] {
         let began = Instant::now();
-        let transcript = transcribe(&model, samples.clone(), &options(seconds));
+        let samples = conversation.samples.clone();
+        let transcript = transcribe(&model, samples, &options(seconds));
         let took = began.elapsed();
-        let (beside, errors, _, count) = compare(&model, &spoken, &numbers, &transcript);
+        let (beside, errors, _, count) = compare(&model, &spoken, &conversation, &transcript);
         println!(
             "| {seconds} | {:.2} % | {beside} | {} | {} | {took:.1?} |",
             100.0 * errors as f64 / count as f64,

@@ -20,7 +20,7 @@ const NEAR_SHARE: f64 = 0.95;
 const NEAR: f64 = 0.16;
 
 /// Samples at which the words of each utterance of the evaluation set begin and end.
-fn truth() -> Vec<Vec<[usize; 2]>> {
+pub(crate) fn truth() -> Vec<Vec<[usize; 2]>> {
     let truth = std::fs::read(data("demo-eval/words.json")).unwrap();
     serde_json::from_slice(&truth).unwrap()
 }

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import threading
+import urllib.request
 from pathlib import Path
 
 import openai
@@ -454,6 +455,18 @@ def mistral_chat_errors():
     raises(Refused, lambda: say(audio, random_seed=1, n=2), "n")
     raises(Refused, lambda: say(audio, safe_prompt=True), "safe_prompt")
     raises(Failed, lambda: say(audio, model="mistral-9"), "mistral-9")
+
+
+@test
+def mistral_signed_urls():
+    file = mistral.files.upload(file=upload(ENGLISH), purpose="audio")
+    url = mistral.files.get_signed_url(file_id=file.id, expiry=1).url
+    with urllib.request.urlopen(url) as answer:
+        assert answer.read() == ENGLISH.read_bytes()
+    assert voice.complete(model=CLIPS, file_url=url).text == TEXT
+    answer = say([{"type": "input_audio", "input_audio": url}, text("digits")])
+    assert answer.choices[0].message.content == DIGITS, answer
+    raises(Failed, lambda: mistral.files.get_signed_url(file_id="file-none"), "file-none")
 
 
 @test

@@ -111,7 +111,8 @@ impl Task for Work<'_> {
             max_new_tokens: args.max_new_tokens.map(|tokens| tokens as usize),
             delay: args.delay,
             one_by_one: false,
-            word_times: args.formats.iter().any(|format| format.has_times()),
+            // Times also tell of speech without a word within a text.
+            word_times: args.long.strict || args.formats.iter().any(|format| format.has_times()),
             keeps_attention: false,
             cancel: self.cancel.clone(),
             on_window: self.show_progress(model.is_streaming()),

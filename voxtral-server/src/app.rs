@@ -10,7 +10,7 @@ use std::time::Instant;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, Uri},
+    http::{HeaderName, HeaderValue, Method, Uri},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -43,6 +43,7 @@ pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) fetcher: Fetcher,
     pub(crate) files: Arc<files::Store>,
+    pub(crate) links: files::Links,
     stopping: AtomicBool,
     /// True from the sign to stop on.
     stop: watch::Receiver<bool>,
@@ -63,6 +64,7 @@ impl App {
             started: unix_time(),
             fetcher: Fetcher::new(&config),
             files: Arc::new(files::Store::open(&config)?),
+            links: files::Links::new()?,
             engine,
             config,
             stopping: AtomicBool::new(false),
@@ -219,6 +221,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/files", get(files::list).post(files::create))
         .route("/v1/files/{id}", get(files::retrieve).delete(files::delete))
         .route("/v1/files/{id}/content", get(files::content))
+        .route("/v1/files/{id}/url", get(files::url))
         .route("/v1/audio/transcriptions/realtime", get(live::mistral))
         .route("/v1/realtime", get(live::realtime))
         .route("/metrics", get(system::metrics))
@@ -257,12 +260,16 @@ async fn unknown_method(request: Request) -> Failure {
     .into()
 }
 
-/// Lets in those with a key, while the server goes on.
+/// Lets in those with a key, or the signed address of a file, while the server goes on.
 async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let dialect = transcription::dialect_of(request.headers());
+    let keys = &app.config.keys;
     let admitted = match app.is_stopping() {
         true => Err(ServerError::Stopping),
-        false => app.config.keys.check(request.headers()),
+        false => keys.check(request.headers()).or_else(|refused| {
+            let signed = request.method() == Method::GET && app.links.id(request.uri())?.is_some();
+            signed.then_some(()).ok_or(refused)
+        }),
     };
     match admitted {
         Ok(()) => next.run(request).await,

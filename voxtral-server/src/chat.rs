@@ -21,6 +21,7 @@ use crate::{
     app::App,
     engine::{Event, Job, Work},
     error::{Dialect, Failure},
+    files,
     json::{self, Object},
     sse, transcription,
 };
@@ -121,7 +122,7 @@ async fn clip(
     let open: Box<dyn FnOnce() -> Result<Decoder, AudioError> + Send> = match source {
         Source::Bytes(bytes) => Box::new(move || Decoder::new(Cursor::new(bytes))),
         Source::Url(url) => {
-            let file = app.fetcher.fetch(field, &url).await?;
+            let file = files::open_url(app, field, &url).await?;
             Box::new(move || Decoder::new(file))
         }
     };

@@ -68,6 +68,12 @@ pub enum ServerError {
         /// Its name.
         found: String,
     },
+    /// The address of a file that was good for a time.
+    #[error("address of file `{id}` has expired: ask for another at `/v1/files/{id}/url`")]
+    Expired {
+        /// The file.
+        id: String,
+    },
     /// A method that a path does not have.
     #[error("method {found} is not possible for this path")]
     Method {
@@ -221,6 +227,7 @@ impl ServerError {
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Key { .. } => StatusCode::UNAUTHORIZED,
+            Self::Expired { .. } => StatusCode::FORBIDDEN,
             Self::TooSlow { .. } | Self::Idle { .. } | Self::Lasting { .. } | Self::Unread => {
                 StatusCode::REQUEST_TIMEOUT
             }

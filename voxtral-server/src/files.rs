@@ -1,5 +1,6 @@
 //! `/v1/files`, as far as transcriptions by `file_id` need them: kept for a time, then forgotten.
 
+mod links;
 mod store;
 
 use std::fs::File;
@@ -11,7 +12,8 @@ use axum::{
     body::Body,
     extract::{Path, Query, Request, State},
     http::{
-        HeaderValue, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::X_CONTENT_TYPE_OPTIONS,
+        HeaderMap, HeaderValue, Uri, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::HOST,
+        header::X_CONTENT_TYPE_OPTIONS,
     },
     response::{IntoResponse, Response},
 };
@@ -21,10 +23,11 @@ use tokio::io::AsyncReadExt;
 
 use crate::{
     ServerError,
-    app::App,
+    app::{App, unix_time},
     body::{self, Form},
     error::Failure,
 };
+pub(crate) use links::Links;
 pub(crate) use store::Store;
 use store::{New, Record};
 
@@ -39,6 +42,9 @@ const PIECE: usize = 1 << 16;
 
 /// How often files that have had their time are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
+
+/// How long an address is good where the request does not say.
+const LINK_HOURS: u64 = 24;
 
 /// Does work on the files, where waiting for the disk is no harm.
 async fn with<T: Send + 'static>(
@@ -62,6 +68,16 @@ pub(crate) async fn sweep(store: Arc<Store>) {
 /// Opens the file of an id that a request names.
 pub(crate) async fn open(app: &App, id: String) -> Result<File, ServerError> {
     with(app, move |store| Ok(store.content(&id)?.1)).await
+}
+
+/// Gets the file at a URL that stands in this field: one of those here, or from elsewhere.
+pub(crate) async fn open_url(app: &App, field: &str, url: &str) -> Result<File, ServerError> {
+    // What is no URL is refused where it is fetched.
+    let address = url.parse::<Uri>().unwrap_or_default();
+    match app.links.id(&address)? {
+        Some(id) => open(app, id.to_owned()).await,
+        None => app.fetcher.fetch(field, url).await,
+    }
 }
 
 /// `POST /v1/files`.
@@ -269,4 +285,53 @@ pub(crate) async fn content(
         (CONTENT_LENGTH, HeaderValue::from(record.bytes)),
     ];
     Ok((headers, Body::from_stream(pieces)).into_response())
+}
+
+/// `GET /v1/files/{id}/url`: an address of the content that needs no key, for some hours.
+pub(crate) async fn url(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Query(query): Query<Vec<(String, String)>>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Failure> {
+    let hours = hours(query)?;
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = host.ok_or(ServerError::Missing {
+        field: "host",
+        expected: "the header with the name by which this server was reached",
+    })?;
+    // A proxy before this server speaks TLS; it says so.
+    let secure = headers.get("x-forwarded-proto");
+    let scheme = match secure.is_some_and(|scheme| scheme == "https") {
+        true => "https",
+        false => "http",
+    };
+    let record = with(&app, move |store| store.record(&id)).await?;
+    let expires = unix_time().saturating_add(hours.saturating_mul(3600));
+    let link = app.links.of(&record.id, expires.min(record.expires_at));
+    Ok(Json(json!({"url": format!("{scheme}://{host}{link}")})))
+}
+
+/// For how many hours an address is asked for.
+fn hours(query: Vec<(String, String)>) -> Result<u64, ServerError> {
+    let mut hours = LINK_HOURS;
+    for (name, value) in query {
+        match &name[..] {
+            _ if value.is_empty() => {}
+            "expiry" => {
+                let number = value.parse().ok().filter(|&hours| hours > 0);
+                let found = || format!("`{}`", cut(&value));
+                let fault =
+                    || ServerError::field("expiry", found(), "a number of hours, 1 or more");
+                hours = number.ok_or_else(fault)?;
+            }
+            _ => {
+                return Err(ServerError::unable(
+                    cut(&name),
+                    "there is no such parameter: leave it out",
+                ));
+            }
+        }
+    }
+    Ok(hours)
 }

@@ -116,7 +116,7 @@ fn options(asked: &Asked, is_streaming: bool) -> Result<TranscribeOptions, Serve
 async fn open(app: &App, source: Source) -> Result<Decoder, ServerError> {
     let file = match source {
         Source::Upload(file) => file,
-        Source::Url(url) => app.fetcher.fetch("file_url", &url).await?,
+        Source::Url(url) => files::open_url(app, "file_url", &url).await?,
         Source::Stored(id) => files::open(app, id).await?,
     };
     let opened = tokio::task::spawn_blocking(move || Decoder::new(file)).await;

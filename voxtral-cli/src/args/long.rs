@@ -17,7 +17,8 @@ pub(crate) struct LongArgs {
     /// model hears at once, 30.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) window: Option<Duration>,
-    /// Exit with 1 if any sound has no text or any text is doubtful.
+    /// Exit with 1 if any sound has no text or any text is doubtful. Words are timed in every format,
+    /// so that speech without a word is found within a text too.
     #[arg(long)]
     pub(crate) strict: bool,
     /// Keep a journal of finished windows beside the output, and go on where an earlier run with this

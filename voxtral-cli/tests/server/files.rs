@@ -69,6 +69,62 @@ fn a_file_is_kept_transcribed_and_deleted() {
 }
 
 #[test]
+fn a_signed_address_needs_no_key_and_expires() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_voxtral"));
+    let server = Server::of(command.env("VOXTRAL_API_KEYS", "secret"));
+    let key = [("authorization", "Bearer secret")];
+    let with_key = |path: &str| server.request("GET", path, &key, b"");
+    let bytes = sample_bytes("digits-en.wav");
+    let form = Form::new().file("talk.wav", &bytes);
+    let object = server.post_form("/v1/files", &form, &key).json();
+    let id = object["id"].as_str().unwrap();
+
+    let path = format!("/v1/files/{id}/url");
+    assert_eq!(server.get(&path).status, 401);
+    let url = with_key(&path).json()["url"].as_str().unwrap().to_owned();
+    let link = url.strip_prefix(&format!("http://{}", server.address));
+    let link = link.unwrap().to_owned();
+    assert_eq!(server.get(&link).body, with_key(&link).body);
+    assert!(server.get(&link).body.starts_with("RIFF"));
+    // It opens nothing else, and does nothing else.
+    assert_eq!(server.get(&format!("/v1/files/{id}/content")).status, 401);
+    assert_eq!(server.get(&link.replace("/content", "")).status, 401);
+    assert_eq!(
+        server.get(&link.replace("expires=", "expires=1")).status,
+        401
+    );
+    assert_eq!(server.request("DELETE", &link, &[], b"").status, 401);
+
+    // This machine's addresses are fetched by no request, and yet this one is known.
+    let form = Form::new().text("file_url", &url);
+    let heard = server.post_form("/v1/audio/transcriptions", &form, &key);
+    assert_eq!(heard.json()["text"], ENGLISH);
+    let plain = format!("http://{}/v1/files/{id}/content", server.address);
+    let form = Form::new().text("file_url", &plain);
+    let refused = server.post_form("/v1/audio/transcriptions", &form, &key);
+    assert!(refused.body.contains("not public"), "{refused:?}");
+
+    for (query, status) in [
+        ("?expiry=1", 200),
+        ("?expiry=99999999999999999999", 400),
+        ("?expiry=0", 400),
+        ("?expiry=soon", 400),
+        ("?size=1", 400),
+    ] {
+        let response = with_key(&format!("{path}{query}"));
+        assert_eq!(response.status, status, "{query}: {response:?}");
+    }
+    // No longer than the file.
+    let expires = object["expires_at"].as_u64().unwrap();
+    let url = with_key(&format!("{path}?expiry=1000")).json()["url"].to_string();
+    assert!(url.contains(&format!("expires={expires}&")), "{url}");
+    assert_eq!(with_key("/v1/files/file-none/url").status, 404);
+    let deleted = server.request("DELETE", &format!("/v1/files/{id}"), &key, b"");
+    assert_eq!(deleted.status, 200);
+    assert_eq!(server.get(&link).status, 404);
+}
+
+#[test]
 fn paths_in_names_and_ids_lead_nowhere() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");

@@ -153,16 +153,25 @@ fn moved_segment(segment: &Segment, offset: Duration) -> Segment {
 }
 
 pub(super) fn add_timings(sum: &mut Timings, more: &Timings) {
-    sum.features += more.features;
-    sum.encoder += more.encoder;
-    sum.prefill += more.prefill;
-    sum.decode += more.decode;
-    sum.language += more.language;
-    sum.alignment += more.alignment;
-    sum.passes += more.passes;
-    sum.prompt_tokens += more.prompt_tokens;
-    sum.language += more.language;
-    sum.alignment += more.alignment;
+    // A field that is added to the type must be added here.
+    let Timings {
+        features,
+        encoder,
+        prefill,
+        decode,
+        language,
+        alignment,
+        passes,
+        prompt_tokens,
+    } = more;
+    sum.features += *features;
+    sum.encoder += *encoder;
+    sum.prefill += *prefill;
+    sum.decode += *decode;
+    sum.language += *language;
+    sum.alignment += *alignment;
+    sum.passes += passes;
+    sum.prompt_tokens += prompt_tokens;
 }
 
 /// The time of a sample.
@@ -203,6 +212,24 @@ fn is_unspaced(character: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_timing_is_added_once() {
+        let second = Duration::from_secs(1);
+        let more = Timings {
+            features: second,
+            encoder: 2 * second,
+            prefill: 3 * second,
+            decode: 4 * second,
+            language: 5 * second,
+            alignment: 6 * second,
+            passes: 7,
+            prompt_tokens: 8,
+        };
+        let mut sum = Timings::default();
+        add_timings(&mut sum, &more);
+        assert_eq!(sum, more);
+    }
 
     #[test]
     fn one_space_joins_but_for_scripts_without() {
