@@ -60,14 +60,23 @@ fn narrow_weights_hear_the_same() {
     for (precision, least) in [
         // As stored, bfloat16: on the CPU inputs of many rows are rounded to it too.
         (Precision::Auto, 0.98),
-        (Precision::Quantized(Quant::Q8), 1.0),
+        // The aim is all. Near ties flip with VNNI but without AVX512-BF16, for which two texts differ
+        // (the best token of one has 55 % in f32, of the other 41 %); with other instructions none.
+        (Precision::Quantized(Quant::Q8), 0.99),
         (Precision::Quantized(Quant::Q4), 0.97),
     ] {
         let model = in_precision(precision);
         let (mut same, mut errors, mut words, mut count) = (0_u32, 0, 0, 0_u32);
         for (utterance, audio) in utterances(&model) {
             let text = transcribe(&model, &utterance, &audio).text;
-            same += u32::from(text == utterance.transformers_text);
+            if text == utterance.transformers_text {
+                same += 1;
+            } else {
+                println!(
+                    "{}: {text}, not {}",
+                    utterance.id, utterance.transformers_text
+                );
+            }
             let found: Vec<&str> = text.split_whitespace().collect();
             let spoken: Vec<&str> = utterance.reference.split_whitespace().collect();
             errors += edit_distance(&found, &spoken);
