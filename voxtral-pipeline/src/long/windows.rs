@@ -25,9 +25,16 @@ impl Window {
     }
 }
 
+/// Samples of a clip that are read at a time.
+const CHUNK: usize = 1 << 15;
+
 /// Where samples come from.
 enum Source {
-    Clip(Audio),
+    Clip {
+        audio: Audio,
+        /// Samples of it that were read.
+        read: usize,
+    },
     Decoder(Box<Decoder>),
 }
 
@@ -53,7 +60,7 @@ impl Windows {
         longest: usize,
     ) -> Result<Self, AudioError> {
         let from = audio.sample_rate();
-        Self::new(Source::Clip(audio), from, sample_rate, longest)
+        Self::new(Source::Clip { audio, read: 0 }, from, sample_rate, longest)
     }
 
     /// Windows of what a decoder reads, `longest` samples at most.
@@ -95,7 +102,7 @@ impl Windows {
     /// Length of the audio that its file states, or has.
     pub(super) fn stated(&self) -> Option<Duration> {
         match &self.source {
-            Source::Clip(audio) => Some(audio.duration()),
+            Source::Clip { audio, .. } => Some(audio.duration()),
             Source::Decoder(decoder) => decoder.duration(),
         }
     }
@@ -103,7 +110,7 @@ impl Windows {
     /// Whether the file broke off, as far as is known yet.
     pub(super) fn truncated(&self) -> bool {
         match &self.source {
-            Source::Clip(audio) => audio.is_truncated(),
+            Source::Clip { audio, .. } => audio.is_truncated(),
             Source::Decoder(decoder) => decoder.truncated(),
         }
     }
@@ -120,9 +127,13 @@ impl Windows {
                 break;
             };
             let ended = match &mut self.source {
-                Source::Clip(audio) => {
-                    resampler.push(audio.samples(), &mut self.buffer)?;
-                    true
+                Source::Clip { audio, read } => {
+                    // Not all at once: what is in no window yet is moved for each.
+                    let rest = &audio.samples()[*read..];
+                    let chunk = &rest[..CHUNK.min(rest.len())];
+                    resampler.push(chunk, &mut self.buffer)?;
+                    *read += chunk.len();
+                    chunk.len() == rest.len()
                 }
                 Source::Decoder(decoder) => match decoder.next() {
                     Some(chunk) => {
