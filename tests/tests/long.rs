@@ -181,7 +181,7 @@ const ALL_TURNS: Case = Case {
 };
 
 /// Nothing of the conversation is lost: the long transcript is as good as those of its utterances.
-fn check_conversation(case: &Case) {
+fn check_conversation(case: &Case) -> String {
     let model = model();
     let spoken = utterances(&model);
     let conversation = conversation(&spoken, case.seconds, case.turn, PAUSES);
@@ -191,7 +191,7 @@ fn check_conversation(case: &Case) {
     let took = began.elapsed();
     let torn = torn(&cuts, &words_of(&conversation));
     let (beside, errors, alone, count) = compare(&model, &spoken, &conversation, &transcript);
-    println!(
+    let summary = format!(
         "{} s in {took:.1?}: {errors} of {count} words wrong, {alone} of them alone, \
          {beside} other than alone; {torn} of {} cuts through a word, {} gaps, {} warnings",
         case.seconds,
@@ -199,8 +199,10 @@ fn check_conversation(case: &Case) {
         transcript.gaps.len(),
         transcript.warnings.len()
     );
-    assert!(torn as f64 <= case.torn * cuts.len() as f64);
-    assert!(errors as f64 <= alone as f64 + case.wrong * count as f64);
+    assert!(torn as f64 <= case.torn * cuts.len() as f64, "{summary}");
+    let most = alone as f64 + case.wrong * count as f64;
+    assert!(errors as f64 <= most, "{summary}");
+    summary
 }
 
 /// Windows in which somebody pauses are cut there, also where pauses are as short as those between two
@@ -235,18 +237,17 @@ fn no_word_is_cut() {
 
 #[test]
 fn twenty_minutes_of_conversation_lose_no_word() {
-    check_conversation(&SHORT_TURNS);
-    check_conversation(&ALL_TURNS);
+    for case in [SHORT_TURNS, ALL_TURNS] {
+        println!("{}", check_conversation(&case));
+    }
 }
 
 #[test]
 #[ignore = "takes minutes; the 20 minutes above have the same cuts"]
 fn three_hours_of_conversation_lose_no_word() {
     for case in [SHORT_TURNS, ALL_TURNS] {
-        check_conversation(&Case {
-            seconds: 3 * 3600,
-            ..case
-        });
+        let seconds = 3 * 3600;
+        println!("{}", check_conversation(&Case { seconds, ..case }));
     }
 }
 
