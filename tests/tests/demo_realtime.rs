@@ -56,7 +56,7 @@ fn narrow_weights_hear_the_same() {
     for (precision, least) in [
         // As stored, bfloat16: on the CPU inputs of many rows are rounded to it too.
         (Precision::Auto, 0.97),
-        // Which near ties flip depends on the instruction set: 119 or 120 of 120.
+        // Which near ties flip depends on the instruction set: 118 to 120 of 120.
         (Precision::Quantized(Quant::Q8), 0.98),
         // 113 or 114.
         (Precision::Quantized(Quant::Q4), 0.92),
